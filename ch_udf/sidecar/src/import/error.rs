@@ -54,16 +54,17 @@ pub(crate) enum ImportError {
         /// Rows of earlier lines that were deleted again.
         taken_back: u64,
     },
-    /// An amount with a decimal point in a file whose amounts are taken for smallest units.
+    /// An amount that shows that those of other lines may mean something else: with a decimal point
+    /// in a file whose amounts are taken for smallest units, or with a decimal comma.
     #[error(
-        "{file}, line {line}: {reason}; nothing of this file is imported{}: state the unit with --unit coin (or correct \
-         the line)",
+        "{file}, line {line}: {reason}; nothing of this file is imported{}: {advice}",
         if *taken_back > 0 { format!(", {taken_back} rows were taken back") } else { String::new() }
     )]
     Unit {
         file: String,
         line: u64,
         reason: String,
+        advice: &'static str,
         /// Rows of earlier lines that were deleted again.
         taken_back: u64,
     },
@@ -237,6 +238,11 @@ pub(super) enum LineError {
     /// A comma that separates thousands or decimals.
     #[error("column {column}: the comma in {text:?} may separate thousands or decimals; export the column without it")]
     Ambiguous { column: &'static str, text: String },
+    #[error(
+        "column {column}: {text:?} has a decimal comma, or points between thousands, so that a point in another line may \
+         mean either"
+    )]
+    DecimalComma { column: &'static str, text: String },
     /// The same value under two columns, with different contents.
     #[error("columns {columns} contradict each other: {text:?}")]
     Contradiction { columns: &'static str, text: String },
@@ -251,6 +257,9 @@ pub(super) enum LineError {
         "column token_value: {text:?} is in tokens, and the file does not state their decimals: add --token-decimals"
     )]
     TokenDecimals { text: String },
+    /// An amount in tokens among raw values.
+    #[error("column value: {text:?} is not a whole number of the token's smallest units")]
+    TokenFraction { text: String },
     /// A unit that the network's coin does not have.
     #[error("column {column}: {text:?} is not the coin of {network}, nor a unit of it")]
     UnitName { column: &'static str, text: String, network: String },
@@ -309,6 +318,7 @@ impl LineError {
             NumberFault::Fraction => Self::Fraction { column, text },
             NumberFault::LostDigits => Self::LostDigits { column, text },
             NumberFault::Ambiguous => Self::Ambiguous { column, text },
+            NumberFault::DecimalComma => Self::DecimalComma { column, text },
             NumberFault::TooLarge => Self::OutOfRange { column, text, limits: "at most 78 digits" },
         }
     }
@@ -329,9 +339,11 @@ impl LineError {
             Self::CoinsOrUnits { column, .. } => format!("{column}: no unit"),
             Self::LostDigits { column, .. } => format!("{column}: lost digits"),
             Self::Ambiguous { column, .. } => format!("{column}: ambiguous comma"),
+            Self::DecimalComma { column, .. } => format!("{column}: decimal comma"),
             Self::Contradiction { columns, .. } => format!("{columns}: contradiction"),
             Self::TokenId { .. } => "value: amount or token id".to_owned(),
             Self::TokenDecimals { .. } => "token_value: unknown decimals".to_owned(),
+            Self::TokenFraction { .. } => "value: fraction of a smallest unit".to_owned(),
             Self::UnitName { column, .. } => format!("{column}: another unit"),
             Self::NoUnit { column, .. } => format!("{column}: no unit"),
             Self::OtherNetwork { column, .. } => format!("{column}: another network"),
@@ -350,12 +362,19 @@ impl LineError {
         }
     }
 
-    /// Returns true if the line shows that the unit of the whole file is another one.
-    pub(super) fn questions_the_unit(&self) -> bool {
+    /// Returns the advice for a line which shows that the amounts of the whole file may mean
+    /// something else.
+    pub(super) fn questions_all_amounts(&self) -> Option<&'static str> {
         match self {
-            Self::Fraction { .. } | Self::CoinsOrUnits { .. } => true,
-            Self::EndsInside { cause } => cause.questions_the_unit(),
-            _ => false,
+            Self::Fraction { .. } | Self::CoinsOrUnits { .. } => {
+                Some("state the unit with --unit coin (or correct the line)")
+            }
+            Self::TokenFraction { .. } => {
+                Some("amounts in tokens are read by --map value=token_value, with their decimals (or correct the line)")
+            }
+            Self::DecimalComma { .. } => Some("write its numbers with a decimal point, and without separators"),
+            Self::EndsInside { cause } => cause.questions_all_amounts(),
+            _ => None,
         }
     }
 }

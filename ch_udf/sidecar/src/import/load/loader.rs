@@ -39,6 +39,13 @@ pub(crate) struct Loaded {
     pub(crate) rejects: Vec<Reject>,
 }
 
+impl Loaded {
+    /// Counts the rows that a copy did not store: those of failed transactions, which move nothing.
+    pub(crate) fn of_rows(self, rows: u64) -> Self {
+        Self { nothing: rows.saturating_sub(self.imported), ..self }
+    }
+}
+
 /// Counts of one transaction, or of an import as the sum of its transactions.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -220,9 +227,9 @@ pub(crate) async fn load_all<S: ChunkSink>(
             total.lines_done = lines;
             Ok(())
         }
-        Err(ImportError::Unit { file, line, reason, .. }) => {
+        Err(ImportError::Unit { file, line, reason, advice, .. }) => {
             let taken_back = loader.sink.take_back().await?;
-            Err(ImportError::Unit { file, line, reason, taken_back })
+            Err(ImportError::Unit { file, line, reason, advice, taken_back })
         }
         Err(ImportError::Corrupt { file, line, source, .. }) => {
             let taken_back = loader.sink.take_back().await?;
@@ -286,7 +293,10 @@ impl<S: ChunkSink> Loader<'_, S> {
     ) -> Result<(), ImportError> {
         if let Some(loaded) = loaded {
             return match started.pop_front() {
-                Some(chunk) => self.commit(chunk, loaded, total).await,
+                Some(chunk) => {
+                    let loaded = loaded.of_rows(chunk.rows);
+                    self.commit(chunk, loaded, total).await
+                }
                 None => Ok(()),
             };
         }

@@ -78,8 +78,19 @@ pub(crate) struct PostgresSink {
     current: Option<String>,
     /// Transfers of the open chunk with ids, of contracts whose stored transfers have none.
     late_ids: u64,
+    /// Token transfers of this run lack the log index, or have it.
+    log_indexes: LogIndexes,
     /// Chunks that are loaded at once.
     lanes: Lanes,
+}
+
+/// Log indexes of the token transfers of a run.
+#[derive(Debug, Clone, Copy)]
+struct LogIndexes {
+    some_lack: bool,
+    some_have: bool,
+    /// A transaction had transfers of both kinds, and was rejected.
+    is_mixed: bool,
 }
 
 /// Rules of loading.
@@ -105,7 +116,9 @@ impl PostgresSink {
         mode: Mode,
         lines_done: u64,
     ) -> Self {
-        let direct = target.may_load_directly() && !mode.replace_blocks && !mode.may_repeat;
+        // Whether the transaction of a token transfer has failed shows when the row is stored.
+        let is_checked = mode.check && matches!(target, Target::Transfers { .. });
+        let direct = target.may_load_directly() && !mode.replace_blocks && !mode.may_repeat && !is_checked;
         Self {
             client,
             target,
@@ -121,6 +134,7 @@ impl PostgresSink {
             committed: Vec::new(),
             current: None,
             late_ids: 0,
+            log_indexes: LogIndexes { some_lack: false, some_have: direct, is_mixed: false },
             lanes,
         }
     }
@@ -230,7 +244,7 @@ impl PostgresSink {
     async fn load_directly(&mut self, chunk: &Chunk) -> Result<Option<Loaded>, ImportError> {
         self.begin().await?;
         match self.copy(self.target.table(), self.target.columns(), &chunk.tuples).await {
-            Ok(imported) => Ok(Some(Loaded { imported, ..Loaded::default() })),
+            Ok(imported) => Ok(Some(Loaded { imported, ..Loaded::default() }.of_rows(chunk.rows))),
             Err(error) if error.code().is_some_and(|code| CONFLICTS.contains(code)) => {
                 self.roll_back().await?;
                 Ok(None)
@@ -280,9 +294,12 @@ impl PostgresSink {
         self.copy(STAGING, &columns, &chunk.tuples).await?;
         self.client.batch_execute("ANALYZE pg_temp.arx_import_rows").await?;
         self.late_ids = 0;
-        let retracted = self.retract_broken(chunk).await?;
-        if self.target.keeps_together() {
+        let mut retracted = self.retract_broken(chunk).await?;
+        if self.target.keeps_together() || self.log_indexes.is_mixed {
             self.client.execute(sql::REJECT_BROKEN, &[]).await?;
+        }
+        if matches!(self.target, Target::Transfers { .. }) {
+            retracted += self.reject_mixed(chunk).await?;
         }
         let replaced = self.apply(chunk).await?;
         let loaded = self.outcome(chunk, replaced).await?;
@@ -298,6 +315,35 @@ impl PostgresSink {
         let hashes: Vec<&str> = chunk.broken.keys().map(String::as_str).collect();
         let lines: Vec<i64> = chunk.broken.values().map(|line| i64::try_from(*line).unwrap_or(i64::MAX)).collect();
         self.client.execute(sql::NOTE_BROKEN, &[&hashes, &lines]).await?;
+        self.retract(&hashes).await
+    }
+
+    /// Rejects transactions of which some token transfers have a log index and some do not, also
+    /// those of earlier chunks of this run. Returns the number of rows deleted.
+    async fn reject_mixed(&mut self, chunk: &Chunk) -> Result<u64, StageError> {
+        let row = self.client.query_one(sql::LOG_INDEXES, &[]).await?;
+        self.log_indexes.some_lack |= row.get::<_, bool>(0);
+        self.log_indexes.some_have |= row.get::<_, bool>(1);
+        if !(self.log_indexes.some_lack && self.log_indexes.some_have) {
+            return Ok(0);
+        }
+        let writers: Vec<&String> = self.committed.iter().chain(&self.current).collect();
+        let mixed = self.client.query(sql::REJECT_MIXED, &[&writers]).await?;
+        if mixed.is_empty() {
+            return Ok(0);
+        }
+        self.log_indexes.is_mixed = true;
+        let hashes: Vec<String> = mixed.iter().map(|row| row.get(0)).collect();
+        let folded: Vec<String> = hashes.iter().map(|hash| hash.to_lowercase()).collect();
+        let line = |first: i64| chunk.line_of_row(usize::try_from(first).unwrap_or(usize::MAX)).0;
+        let lines: Vec<i64> = mixed.iter().map(|row| i64::try_from(line(row.get(1))).unwrap_or(i64::MAX)).collect();
+        self.client.execute(sql::NOTE_BROKEN, &[&folded, &lines]).await?;
+        self.retract(&hashes.iter().map(String::as_str).collect::<Vec<_>>()).await
+    }
+
+    /// Deletes the rows of transactions that earlier chunks of this run have inserted. Returns
+    /// their number.
+    async fn retract(&self, hashes: &[&str]) -> Result<u64, StageError> {
         let writers: Vec<&String> = self.committed.iter().chain(&self.current).collect();
         let mut retracted = 0;
         for (table, relation, position) in OWN_TABLES {
@@ -484,7 +530,13 @@ impl ChunkSink for PostgresSink {
     }
 
     async fn start(&mut self, chunk: &Chunk) -> Result<Start, ImportError> {
-        if self.mode.check || !self.direct || chunk.repeats || chunk.rows == 0 || self.lanes.count() < 2 {
+        if self.mode.check
+            || !self.direct
+            || chunk.repeats
+            || chunk.lacks_key
+            || chunk.rows == 0
+            || self.lanes.count() < 2
+        {
             return Ok(Start::Alone);
         }
         // A new partition locks the whole table, which the chunks that are being loaded use.
@@ -515,7 +567,7 @@ impl ChunkSink for PostgresSink {
     async fn load(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError> {
         self.lanes.roll_back_failed().await;
         if self.direct && self.mode.check {
-            if chunk.repeats {
+            if chunk.repeats || chunk.lacks_key {
                 return Err(ImportError::Repeats);
             }
             return Ok(Loaded { imported: chunk.rows, ..Loaded::default() });
@@ -529,6 +581,8 @@ impl ChunkSink for PostgresSink {
         if !self.mode.check {
             self.ensure_partitions(&chunk.months, PARTITION_TRIES).await?;
         }
+        // Later rows of its transactions may have the key that its rows lack.
+        self.direct &= !chunk.lacks_key;
         if self.direct && !chunk.repeats {
             if let Some(loaded) = self.load_directly(chunk).await? {
                 return Ok(loaded);

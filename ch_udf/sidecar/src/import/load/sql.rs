@@ -830,6 +830,33 @@ pub(super) fn transfers_dates() -> String {
     [OTHER_BLOCK, TRANSFERS_DATES].join(";")
 }
 
+/// Returns whether rows of the chunk lack the log index, and whether rows have it.
+pub(super) const LOG_INDEXES: &str = "
+SELECT coalesce(bool_or(log_index IS NULL), false), coalesce(bool_or(log_index IS NOT NULL), false)
+  FROM pg_temp.arx_import_rows";
+
+/// Rejects the transfers of transactions of which some have a log index and some do not, in the
+/// chunk and in the rows that the transactions `$1` have written. Transfers that lack it follow
+/// each other in the order of their lines; their place among others is unknown. Returns the hashes,
+/// each with its first row, counted from 0.
+pub(super) const REJECT_MIXED: &str = "
+WITH mixed AS MATERIALIZED (
+    SELECT h.tx_hash, h.first
+      FROM (SELECT i.network, i.tx_hash, min(i.row_id) AS first, bool_or(i.log_index IS NULL) AS some_lack,
+                   bool_or(i.log_index IS NOT NULL) AS some_have
+              FROM pg_temp.arx_import_rows AS i WHERE i.outcome IS NULL GROUP BY i.network, i.tx_hash) AS h
+     WHERE h.some_lack AND h.some_have
+        OR EXISTS (SELECT FROM arx.token_transfers AS t
+                    WHERE t.network = h.network AND t.tx_hash = h.tx_hash AND t.ingest_xid = ANY ($1::text[]::xid8[])
+                      AND (t.log_index >= 1000000000) = h.some_have)
+), rejected AS (
+    UPDATE pg_temp.arx_import_rows AS r
+       SET outcome = 'rejected',
+           reason = format('some transfers of a transaction lack log_index|some transfers of transaction %s have a log_index and some do not: the file must have it for all of them, or for none', r.tx_hash)
+      FROM mixed AS m WHERE r.outcome IS NULL AND r.tx_hash = m.tx_hash
+)
+SELECT m.tx_hash, m.first - (SELECT min(f.row_id) FROM pg_temp.arx_import_rows AS f) FROM mixed AS m";
+
 /// Removes repetitions within the chunk and rows of other blocks, and adds ids to stored rows.
 const TRANSFERS_APPLY: &str = "
 UPDATE pg_temp.arx_import_rows AS r
@@ -891,7 +918,8 @@ UPDATE pg_temp.arx_import_rows AS r
           FROM pg_temp.arx_import_rows AS i WHERE i.outcome IS NULL AND i.log_index IS NOT NULL) AS o
  WHERE o.row_id = r.row_id";
 
-/// Inserts transfers that are not stored. Transfers without a log index are numbered from
+/// Inserts transfers that are not stored; those of failed transactions move nothing, and a trigger
+/// keeps them out of the table. Transfers without a log index are numbered from
 /// 1,000,000,000, which no block reaches; a file that knows the index replaces them.
 const TRANSFERS_INSERT: &str = "
 UPDATE pg_temp.arx_import_rows AS r SET outcome = 'unchanged'
@@ -935,18 +963,22 @@ INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"ti
 SELECT r.network, r.tx_hash, r.log_index, r.block_number, r.\"timestamp\", r.token_address, r.from_address, r.to_address,
        r.amount, r.token_id
   FROM pg_temp.arx_import_rows AS r WHERE r.outcome IS NULL;
+UPDATE pg_temp.arx_import_rows AS r SET outcome = 'nothing'
+  FROM pg_temp.arx_import_found AS f
+ WHERE r.outcome IS NULL AND f.tx_hash = r.tx_hash AND f.status = 'failed' AND f.\"timestamp\" = r.\"timestamp\";
 UPDATE pg_temp.arx_import_rows
    SET outcome = CASE WHEN is_known THEN 'updated' WHEN is_moved THEN 'moved' ELSE 'imported' END
  WHERE outcome IS NULL";
 
-/// Finds out whether the latest stored transfers of contracts have ids: `FILTER` chooses the rows
-/// of the chunk whose contracts are asked for.
+/// Finds out whether stored transfers of contracts have ids, NULL where none is stored: `FILTER`
+/// chooses the rows of the chunk whose contracts are asked for.
 const STORED_IDS: &str = "
     SELECT d.network, d.token_address,
-           (SELECT bool_or(s.token_id IS NOT NULL)
-              FROM (SELECT t.token_id FROM arx.token_transfers AS t
-                     WHERE t.token_address = d.token_address AND t.network = d.network
-                     ORDER BY t.\"timestamp\" DESC LIMIT 16) AS s) AS has_ids
+           CASE WHEN EXISTS (SELECT FROM arx.token_transfers AS t
+                              WHERE t.token_address = d.token_address AND t.network = d.network
+                                AND t.token_id IS NOT NULL) THEN true
+                WHEN EXISTS (SELECT FROM arx.token_transfers AS t
+                              WHERE t.token_address = d.token_address AND t.network = d.network) THEN false END AS has_ids
       FROM (SELECT DISTINCT i.network, i.token_address
               FROM pg_temp.arx_import_rows AS i WHERE i.outcome IS NULL AND FILTER) AS d";
 

@@ -14,8 +14,8 @@ pub(crate) const SEPARATOR: u8 = 0x1f;
 /// The columns of an import and their indexes in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
-    /// Columns in the file.
-    width: usize,
+    /// Names of the columns of the file.
+    names: Vec<String>,
     /// The byte between two fields.
     separator: u8,
     /// Index of each requested column, `None` for an absent optional one.
@@ -54,7 +54,7 @@ impl Header {
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found: shown(line) });
         }
         let unused = unused(&names, &indexes);
-        Ok(Self { width: names.len(), separator, indexes, unused, units: Vec::new(), others: Vec::new() })
+        Ok(Self { names, separator, indexes, unused, units: Vec::new(), others: Vec::new() })
     }
 
     /// Finds columns by any of their names. All may be absent.
@@ -89,12 +89,21 @@ impl Header {
         let mut read = indexes.clone();
         read.extend(others.iter().map(|(.., index)| Some(*index)));
         let unused = unused(&names, &read);
-        Ok(Self { width: names.len(), separator, indexes, unused, units, others })
+        Ok(Self { names, separator, indexes, unused, units, others })
     }
 
     /// Returns true if the file has the column that was requested at `index`.
     pub(crate) fn has(&self, index: usize) -> bool {
         self.indexes.get(index).is_some_and(Option::is_some)
+    }
+
+    /// Does not read a requested column, and reports it as unused: another one has its fact.
+    pub(crate) fn disregard(&mut self, index: usize) {
+        let position = self.indexes.get_mut(index).and_then(Option::take);
+        self.unused.extend(position.and_then(|position| self.names.get(position)).cloned());
+        if let Some(unit) = self.units.get_mut(index) {
+            *unit = None;
+        }
     }
 
     /// Returns the name in the file of a requested column, and the unit that it states.
@@ -125,8 +134,8 @@ impl Header {
         line: &'a str,
     ) -> Result<[Option<&'a str>; N], LineError> {
         let fields = splitter.split(line, self.separator)?;
-        if fields.len() != self.width {
-            return Err(LineError::ColumnCount { found: fields.len(), expected: self.width });
+        if fields.len() != self.names.len() {
+            return Err(LineError::ColumnCount { found: fields.len(), expected: self.names.len() });
         }
         let mut columns = [None; N];
         for (slot, index) in columns.iter_mut().zip(&self.indexes) {

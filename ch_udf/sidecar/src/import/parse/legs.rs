@@ -203,11 +203,10 @@ impl LegEncoder {
             return Err(LineError::Empty { column: "to_address" });
         }
         let unix_seconds = match (time, date_time) {
-            (None, Some(text)) => Some(context.utc_time("datetime_utc", text)?),
             // The genesis block has no time of its own in traces.
             (None, None) if kind == "genesis" && context.network() == "ethereum" => Some(ETHEREUM_GENESIS),
             (None, None) => None,
-            (time, _) => Some(context.time("block_timestamp", time)?),
+            (time, date_time) => Some(context.stated_time(time, date_time)?),
         };
         let index = index.map(|text| whole("transaction_index", text, INTEGER_LIMITS)).transpose()?;
         out.begin(COLUMN_COUNT);
@@ -277,12 +276,18 @@ pub(crate) struct CsvLegs {
 
 impl CsvLegs {
     pub(crate) fn new(context: Context, file: &str, line: &[u8], mappings: &[Mapping]) -> Result<Self, ImportError> {
-        let header = Header::find(file, line, &FIELDS, mappings)?;
+        let mut header = Header::find(file, line, &FIELDS, mappings)?;
         let is_trace = header.has(TRACE_TYPE);
+        let explorer_status = header.has(VALUE_IN);
+        let has_both = header.has(VALUE_IN) && header.has(VALUE_OUT);
+        if header.has(VALUE) || !has_both {
+            header.disregard(VALUE_IN);
+            header.disregard(VALUE_OUT);
+        }
         let required = [
             (HASH, header.has(HASH)),
             (BLOCK, header.has(BLOCK)),
-            (VALUE, header.has(VALUE) || header.has(VALUE_IN)),
+            (VALUE, header.has(VALUE) || has_both),
             (TYPE, is_trace || header.has(TYPE)),
             // Without it the call that is the transaction itself looks like every other call.
             (PATH, !is_trace || header.has(PATH)),
@@ -293,8 +298,7 @@ impl CsvLegs {
             let found = csv_line::shown(line);
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
-        let explorer_status = header.has(VALUE_IN);
-        let unit = if explorer_status { Unit::Coin } else { context.unit() };
+        let unit = if header.has(VALUE_IN) { Unit::Coin } else { context.unit() };
         let has_outcome = OUTCOMES.iter().any(|index| header.has(*index));
         let units = header_units(&context, file, &header, &AMOUNTS)?;
         let (has_path, has_value) = (true, true);

@@ -32,6 +32,8 @@ pub(crate) enum NumberFault {
     LostDigits,
     /// One comma: it may separate thousands or decimals.
     Ambiguous,
+    /// A decimal comma, or points between thousands: a point in another line may mean either.
+    DecimalComma,
     /// More digits than any column holds.
     TooLarge,
 }
@@ -131,6 +133,9 @@ fn parse(text: &str) -> Result<Decimal, NumberFault> {
             power.parse::<i64>().map_err(|_| NumberFault::NotANumber)?
         }
     };
+    if power.is_none() && has_decimal_comma(mantissa) {
+        return Err(NumberFault::DecimalComma);
+    }
     let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let before = ungrouped(before, mantissa.contains('.'))?;
     let is_number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
@@ -150,6 +155,24 @@ fn parse(text: &str) -> Result<Decimal, NumberFault> {
         is_float: power.is_some() || mantissa.contains('.'),
         may_be_rounded: power.is_some() && written >= kept,
     })
+}
+
+/// Returns true for `1,5`, `0,500`, `1.234,56` and `1.500.000`, but not for `1,500`.
+fn has_decimal_comma(text: &str) -> bool {
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let (before, after) = text.split_once(',').map_or((text, None), |(before, after)| (before, Some(after)));
+    let mut groups = before.split('.');
+    let first = groups.next().unwrap_or_default();
+    let groups: Vec<&str> = groups.collect();
+    let are_thousands =
+        (1..=3).contains(&first.len()) && groups.iter().all(|group| group.len() == 3 && is_number(group));
+    if !is_number(first) || !are_thousands && !groups.is_empty() || after.is_some_and(|digits| !is_number(digits)) {
+        return false;
+    }
+    match after {
+        None => groups.len() >= 2,
+        Some(after) => !groups.is_empty() || after.len() != 3 || first.len() > 3 || first.starts_with('0'),
+    }
 }
 
 /// Removes separators of thousands.
@@ -193,6 +216,29 @@ mod tests {
         ] {
             assert_eq!(whole(text).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_decimal_comma_is_no_separator_of_thousands() {
+        for text in ["1,5", "0,25", "0,500", "1.234,56", "1.234,567", "-1.500.000", "1234,567", "1,2345"] {
+            assert_eq!(whole(text), Err(NumberFault::DecimalComma), "{text}");
+            assert_eq!(scaled(text, 18), Err(NumberFault::DecimalComma), "{text}");
+        }
+        for (text, fault) in [
+            ("1,500", NumberFault::Ambiguous),
+            ("1.5.5", NumberFault::NotANumber),
+            ("1.500.00", NumberFault::NotANumber),
+            ("1,500,00", NumberFault::NotANumber),
+            ("1,", NumberFault::NotANumber),
+            (",5", NumberFault::NotANumber),
+            ("1,5x", NumberFault::NotANumber),
+            ("1.500", NumberFault::Fraction),
+        ] {
+            assert_eq!(scaled(text, 0), Err(fault), "{text}");
+        }
+        assert_eq!(scaled("1,500.25", 2).as_deref(), Ok("150025"));
+        assert_eq!(scaled("1,500,000", 0).as_deref(), Ok("1500000"));
+        assert_eq!(scaled("1.500", 3).as_deref(), Ok("1500"));
     }
 
     #[test]

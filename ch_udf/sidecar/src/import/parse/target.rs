@@ -22,7 +22,7 @@ pub(crate) enum Target {
     Legs,
     /// Rows of `arx.token_transfers`.
     Transfers {
-        /// Rows may lack time, block or log index.
+        /// Rows may lack time and block, and all of them may lack the log index.
         incomplete: bool,
     },
 }

@@ -394,10 +394,7 @@ fn checked<T>(shape: &Shape, texts: Texts<'_>, with: impl FnOnce(TransactionRow<
         Some(_) => context.optional_price(units[EFFECTIVE_PRICE], "receipt_effective_gas_price", effective_price)?,
         None => context.optional_price(units[PRICE], "gas_price", gas_price)?,
     };
-    let unix_seconds = match (time, date_time) {
-        (None, Some(text)) => context.utc_time("datetime_utc", text)?,
-        _ => context.time("block_timestamp", time)?,
-    };
+    let unix_seconds = context.stated_time(time, date_time)?;
     let unit = context.unit_of("unit", unit)?;
     let units = match (value, value_in, value_out, amount) {
         (None, None, None, Some(text)) => amount_of_stated_unit(shape, unit, text)?,
@@ -465,9 +462,16 @@ impl CsvTransactions {
         edges: bool,
         mappings: &[Mapping],
     ) -> Result<Self, ImportError> {
-        let header = Header::find(file, header_line, &FIELDS, mappings)?;
+        let mut header = Header::find(file, header_line, &FIELDS, mappings)?;
+        let has_both = header.has(VALUE_IN) && header.has(VALUE_OUT);
+        let stand_ins: &[usize] = match (header.has(VALUE), has_both) {
+            (true, _) => &[VALUE_IN, VALUE_OUT, AMOUNT],
+            (false, true) => &[AMOUNT],
+            (false, false) => &[VALUE_IN, VALUE_OUT],
+        };
+        stand_ins.iter().for_each(|index| header.disregard(*index));
         let is_present = |index| match index {
-            VALUE => [VALUE, VALUE_IN, AMOUNT].iter().any(|index| header.has(*index)),
+            VALUE => header.has(VALUE) || has_both || header.has(AMOUNT),
             TIME => header.has(TIME) || header.has(DATE_TIME),
             index => header.has(index),
         };
@@ -662,6 +666,43 @@ mod tests {
     }
 
     #[test]
+    fn two_columns_of_times_agree() {
+        let header = b"hash,block_number,from_address,to_address,value,UnixTimestamp,DateTime (UTC)";
+        let mut parser = CsvTransactions::new(ethereum(), "f.csv", header, false, &[]).unwrap();
+        let mut parsed = |time: &str, date_time: &str| {
+            let line = format!("{HASH},5,{ALICE},{BOB},1,{time},{date_time}");
+            parse(&mut parser, &line).map(|row| row[4].clone()).map_err(|error| error.kind())
+        };
+        let time = parsed("1683029999", "2023-05-02 12:19:59").unwrap();
+        assert_eq!(parsed("", "2023-05-02 12:19:59"), Ok(time.clone()));
+        assert_eq!(parsed("1683029999", "5/2/2023 12:19"), Ok(time.clone()), "one that is no time says nothing");
+        assert_eq!(parsed("1683029999", ""), Ok(time));
+        let contradiction = "block_timestamp, datetime_utc: contradiction".to_owned();
+        assert_eq!(parsed("1683029999", "2023-05-02 14:19:59"), Err(contradiction));
+    }
+
+    #[test]
+    fn a_second_column_of_amounts_is_reported_as_unused() {
+        let parser = |amounts: &str| {
+            let header = format!("hash,block_number,from_address,to_address,block_timestamp,{amounts}");
+            CsvTransactions::new(ethereum(), "f.csv", header.as_bytes(), false, &[])
+        };
+        for (amounts, unused) in [
+            ("value,amount", &["amount"][..]),
+            ("value,Value_IN(BNB),Value_OUT(BNB)", &["Value_IN(BNB)", "Value_OUT(BNB)"]),
+            ("Value_IN(ETH),Value_OUT(ETH),amount", &["amount"]),
+            ("Value_IN(ETH),amount", &["Value_IN(ETH)"]),
+            ("Value_IN(ETH),Value_OUT(ETH)", &[]),
+        ] {
+            assert_eq!(parser(amounts).unwrap().unused_columns(), unused, "{amounts}");
+        }
+        // Received coins alone would make what was sent a transaction of zero.
+        for amounts in ["Value_IN(ETH)", "Value_OUT(ETH)"] {
+            assert!(matches!(parser(amounts).map(|_| ()), Err(ImportError::MissingColumns { .. })), "{amounts}");
+        }
+    }
+
+    #[test]
     fn a_contract_creation_moves_its_value_to_the_contract() {
         let header = b"value,to_address,from_address,block_timestamp,block_number,hash,receipt_contract_address";
         let mut parser = CsvTransactions::new(ethereum(), "f.csv", header, false, &[]).unwrap();
@@ -712,7 +753,9 @@ mod tests {
         assert_eq!(value("value,unit", "2,ether"), coins("2.000000000000000000"));
         assert!(value("amount", "5").unwrap_err().contains("--unit"));
         assert!(value("value,asset", "5,USDT").unwrap_err().contains("USDT"));
-        for (columns, error) in [("Value (USD)", "lacks the column value"), ("Value_IN(BNB),x", "--network")] {
+        for (columns, error) in
+            [("Value (USD)", "lacks the column value"), ("Value_IN(BNB),Value_OUT(BNB),x", "--network")]
+        {
             let header = format!("hash,block_number,from_address,to_address,block_timestamp,{columns}");
             let found = open(&header).map(drop).unwrap_err().to_string();
             assert!(found.contains(error), "{found}");

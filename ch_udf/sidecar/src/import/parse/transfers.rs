@@ -104,7 +104,7 @@ struct TransferEncoder {
     nfts: HashSet<String>,
     /// The value of the last line is taken for an amount, and nothing states that it is.
     assumed: bool,
-    /// Rows are loaded as they are: each must have its log index, block and time.
+    /// Rows are loaded as they are: each must have its block and time.
     is_whole: bool,
 }
 
@@ -151,11 +151,9 @@ impl TransferEncoder {
         let block_number = optional_bigint("block_number", block)?;
         let unix_seconds = match (time, date_time) {
             (None, None) => None,
-            (None, Some(text)) => Some(context.utc_time("datetime_utc", text)?),
-            (time, _) => Some(context.time(TIME, time)?),
+            (time, date_time) => Some(context.stated_time(time, date_time)?),
         };
         if self.is_whole {
-            required("log_index", log_index.map(|_| ""))?;
             required("block_number", block_number.map(|_| ""))?;
             required(TIME, unix_seconds.map(|_| ""))?;
         }
@@ -196,7 +194,7 @@ impl TransferEncoder {
         let standard = standard.map(|text| text.to_ascii_lowercase().replace(['-', '_', ' '], ""));
         let is_nft = standard.as_deref() == Some("erc721") || TokenRules::states(&self.rules.nfts, token.as_str());
         let id = id.map(|text| number_of("token_id", text)).transpose()?;
-        if is_nft {
+        if (is_nft || id.is_some()) && !self.nfts.contains(token.as_str()) {
             self.nfts.insert(token.as_str().to_owned());
         }
         match (value, token_value, id) {
@@ -204,7 +202,10 @@ impl TransferEncoder {
             (_, _, Some(id)) if is_nft => Ok((U256::ONE, Some(id))),
             (None, None, Some(id)) => Ok((U256::ONE, Some(id))),
             (Some(text), _, id) => {
-                let amount = number_of("value", text)?;
+                let amount = number_of("value", text).map_err(|error| match error {
+                    LineError::Fraction { text, .. } => LineError::TokenFraction { text },
+                    error => error,
+                })?;
                 let stated = id.is_some()
                     || standard.is_some()
                     || decimals.is_some()
@@ -284,7 +285,7 @@ impl CsvTransfers {
 }
 
 impl CsvTransfers {
-    /// States whether each line must have its log index, block and time.
+    /// States whether each line must have its block and time.
     pub(crate) fn of_whole_rows(mut self, is_whole: bool) -> Self {
         self.rows.is_whole = is_whole;
         self
@@ -322,7 +323,7 @@ impl JsonTransfers {
 }
 
 impl JsonTransfers {
-    /// States whether each object must have its log index, block and time.
+    /// States whether each object must have its block and time.
     pub(crate) fn of_whole_rows(mut self, is_whole: bool) -> Self {
         self.rows.is_whole = is_whole;
         self
@@ -405,6 +406,21 @@ mod tests {
     }
 
     #[test]
+    fn a_value_without_the_id_that_its_contract_has_in_other_lines_is_doubtful() {
+        let header = format!("{HEADER},token_id,token_type");
+        let mut parser = CsvTransfers::new(ethereum(), TokenRules::default(), "f.csv", header.as_bytes(), &[]).unwrap();
+        let mut parsed = |values: &str| {
+            let line = format!("9,{TOKEN},{TOKEN},{TOKEN},{values}");
+            parser.parse(7, &line, &mut TupleBuffer::default()).map(|_| ()).map_err(|error| error.kind())
+        };
+        assert_eq!(parsed(&format!("2,{HASH},4,,")), Ok(()));
+        assert_eq!(parsed(&format!("1,{HASH},4,77,")), Ok(()));
+        assert_eq!(parsed(&format!("2,{HASH},4,,")), Err("value: amount or token id".to_owned()));
+        assert_eq!(parsed(&format!("2,{HASH},4,78,")), Ok(()));
+        assert_eq!(parsed(&format!("2,{HASH},4,,ERC-1155")), Ok(()), "the line states what its value is");
+    }
+
+    #[test]
     fn values_of_unknown_meaning_are_counted_and_a_contract_with_ids_has_no_amounts() {
         let other = TOKEN.replace("c02a", "0000");
         let mut parser = CsvTransfers::new(ethereum(), TokenRules::default(), "f.csv", HEADER.as_bytes(), &[]).unwrap();
@@ -432,6 +448,14 @@ mod tests {
         assert_eq!(amount(rules, header, &line), Ok(("1500000".to_owned(), None)));
         let header = header.replace("Value (USD)", "Value (ETH)");
         assert!(CsvTransfers::new(ethereum(), TokenRules::default(), "f.csv", header.as_bytes(), &[]).is_err());
+    }
+
+    #[test]
+    fn a_fraction_among_raw_values_says_how_amounts_in_tokens_are_read() {
+        let line = format!("9,{TOKEN},{TOKEN},{TOKEN},1.5,{HASH},4");
+        let mut parser = CsvTransfers::new(ethereum(), stated(true), "f.csv", HEADER.as_bytes(), &[]).unwrap();
+        let error = parser.parse(7, &line, &mut TupleBuffer::default()).unwrap_err();
+        assert!(error.questions_all_amounts().unwrap().contains("--map value=token_value"), "{error}");
     }
 
     #[test]

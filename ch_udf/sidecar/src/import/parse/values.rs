@@ -380,10 +380,23 @@ impl Context {
             .map_err(|source| LineError::Amount { column, source })
     }
 
-    /// Parses a time of a column that says that it is in UTC.
-    pub(crate) fn utc_time(&self, column: &'static str, text: &str) -> Result<i64, LineError> {
-        let zoned = if text.len() == "2023-05-02 12:19:59".len() { format!("{text} UTC") } else { text.to_owned() };
-        self.time(column, Some(&zoned))
+    /// Parses the time of a line: a column of times, and one that states that it is in UTC. If both
+    /// are times, they must agree.
+    pub(crate) fn stated_time(&self, time: Option<&str>, date_time: Option<&str>) -> Result<i64, LineError> {
+        let utc = |text: &str| {
+            let zoned = if text.len() == "2023-05-02 12:19:59".len() { format!("{text} UTC") } else { text.to_owned() };
+            self.time("datetime_utc", Some(&zoned))
+        };
+        match (time, date_time) {
+            (None, Some(text)) => utc(text),
+            (Some(one), Some(other)) => match (self.time("block_timestamp", time)?, utc(other)) {
+                (seconds, Ok(others)) if others != seconds => {
+                    Err(LineError::two_values("block_timestamp, datetime_utc", one, other))
+                }
+                (seconds, _) => Ok(seconds),
+            },
+            (time, None) => self.time("block_timestamp", time),
+        }
     }
 
     /// Parses a required time into unix seconds.
@@ -631,7 +644,7 @@ mod tests {
         for (context, text) in [(&ethereum(), "3.0"), (&ethereum(), "40.000"), (&ethereum(), "2e3"), (&bitcoin, "7.0")]
         {
             let error = assumed(context, text).unwrap_err();
-            assert!(error.questions_the_unit() && error.to_string().contains("--unit base"), "{error}");
+            assert!(error.questions_all_amounts().is_some() && error.to_string().contains("--unit base"), "{error}");
             assert!(context.amount_or(Some(Unit::Base), Unit::Base, "value", Some(text)).is_ok());
         }
         for (text, units) in [("0.0", 0), ("3", 3), ("2500000000000000000.0", 2_500_000_000_000_000_000)] {

@@ -87,6 +87,8 @@ pub(crate) struct Chunk {
     pub(crate) times: Option<(i64, i64)>,
     /// A row may have the key of an earlier row of the source.
     pub(crate) repeats: bool,
+    /// A row lacks a part of its key.
+    pub(crate) lacks_key: bool,
     /// The line of each row, and its place in `text`.
     row_lines: Vec<(u64, Range<usize>)>,
     text: Vec<u8>,
@@ -395,14 +397,16 @@ impl Builder {
             Ok(Parsed::Rows { unix_seconds, count }) => {
                 self.note_rows(number, bytes, unix_seconds, count, start, parser);
             }
-            Err(error) if error.questions_the_unit() => {
-                let (file, reason) = (file.to_owned(), error.to_string());
-                return Err(ImportError::Unit { file, line: number, reason, taken_back: 0 });
+            Err(error) => {
+                if let Some(advice) = error.questions_all_amounts() {
+                    let (file, reason) = (file.to_owned(), error.to_string());
+                    return Err(ImportError::Unit { file, line: number, reason, advice, taken_back: 0 });
+                }
+                if self.rules.strict {
+                    return Err(ImportError::Strict { file: file.to_owned(), line: number, reason: error.to_string() });
+                }
+                self.note_reject(number, bytes, &error, parser);
             }
-            Err(error) if self.rules.strict => {
-                return Err(ImportError::Strict { file: file.to_owned(), line: number, reason: error.to_string() });
-            }
-            Err(error) => self.note_reject(number, bytes, &error, parser),
         }
         Ok(())
     }
@@ -434,9 +438,10 @@ impl Builder {
         let range = begins..self.chunk.text.len();
         self.chunk.row_lines.extend((0..count).map(|_| (number, range.clone())));
         if self.rules.key_fields > 0 {
-            self.chunk
-                .keys
-                .push(key_of(self.tuples.as_bytes().get(start..).unwrap_or_default(), self.rules.key_fields));
+            match key_of(self.tuples.as_bytes().get(start..).unwrap_or_default(), self.rules.key_fields) {
+                Some(key) => self.chunk.keys.push(key),
+                None => self.chunk.lacks_key = true,
+            }
         }
     }
 
@@ -503,15 +508,12 @@ impl Builder {
     }
 }
 
-/// Returns a hash of the fields of a tuple that identify its row.
-fn key_of(tuple: &[u8], fields: usize) -> u64 {
+/// Returns a hash of the fields of a tuple that identify its row; `None` if one of them is missing.
+fn key_of(tuple: &[u8], fields: usize) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
-    if let Ok(mut rest) = Fields::of_tuple(tuple) {
-        for _ in 0..=fields {
-            if let Ok(field) = rest.nullable() {
-                field.hash(&mut hasher);
-            }
-        }
+    let mut rest = Fields::of_tuple(tuple).ok()?;
+    for _ in 0..=fields {
+        rest.nullable().ok()??.hash(&mut hasher);
     }
-    hasher.finish()
+    Some(hasher.finish())
 }
