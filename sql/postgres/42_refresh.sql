@@ -98,8 +98,9 @@ END;
 $$;
 
 -- The triggers of the tables see no rows that another session has not committed yet: of two
--- sessions that write a transaction and its internal transfers at the same time, neither completes
--- them.
+-- sessions that write a transaction and its transfers at the same time, neither completes them.
+-- First it is decided which transactions are no longer awaited: every session that may have missed
+-- one has then ended, and the later statements see what it has written.
 CREATE FUNCTION settle_awaited_transactions() RETURNS bigint
     LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -107,11 +108,26 @@ CREATE FUNCTION settle_awaited_transactions() RETURNS bigint
     SET row_security = off
     AS $$
 DECLARE
-    settled bigint;
+    settled uuid[];
 BEGIN
     IF NOT EXISTS (SELECT FROM arx.awaited_transactions) THEN
         RETURN 0;
     END IF;
+    -- Only transactions that run now may have missed a failure that is seen now. A later id is one
+    -- of the server from which the row was restored.
+    UPDATE arx.awaited_transactions AS a
+       SET noticed_before = pg_snapshot_xmax(pg_current_snapshot())
+     WHERE a.is_stored AND (a.noticed_before IS NULL OR a.noticed_before > pg_snapshot_xmax(pg_current_snapshot()));
+    SELECT array_agg(a.awaited_id) INTO settled
+      FROM arx.awaited_transactions AS a
+     WHERE CASE WHEN a.is_stored THEN a.noticed_before <= pg_snapshot_xmin(pg_current_snapshot())
+                ELSE EXISTS (SELECT FROM arx.transactions AS t
+                              WHERE t.network = a.network AND t.tx_hash = a.tx_hash AND t."timestamp" = a."timestamp")
+                     -- Also those whose transfers are gone, or know what they lacked.
+                     OR NOT EXISTS (SELECT FROM arx.internal_transfers AS i
+                                     WHERE i.network = a.network AND i.tx_hash = a.tx_hash
+                                       AND i."timestamp" = a."timestamp"
+                                       AND (i.succeeded IS NULL OR i.block_number IS NULL)) END;
     -- The trigger of the table completes the rows.
     UPDATE arx.internal_transfers AS i
        SET block_number = i.block_number
@@ -119,16 +135,20 @@ BEGIN
       JOIN arx.transactions AS t
         ON t.network = a.network AND t.tx_hash = a.tx_hash AND t."timestamp" = a."timestamp"
      WHERE i.network = a.network AND i.tx_hash = a.tx_hash AND i."timestamp" = a."timestamp"
-       AND (i.succeeded IS NULL AND t.status = 'failed' OR i.block_number IS NULL);
-    -- Also those whose transfers are gone, or know what they lacked.
-    DELETE FROM arx.awaited_transactions AS a
-     WHERE EXISTS (SELECT FROM arx.transactions AS t
-                    WHERE t.network = a.network AND t.tx_hash = a.tx_hash AND t."timestamp" = a."timestamp")
-        OR NOT EXISTS (SELECT FROM arx.internal_transfers AS i
-                        WHERE i.network = a.network AND i.tx_hash = a.tx_hash AND i."timestamp" = a."timestamp"
-                          AND (i.succeeded IS NULL OR i.block_number IS NULL));
-    GET DIAGNOSTICS settled = ROW_COUNT;
-    RETURN settled;
+       AND (i.succeeded IS NOT FALSE AND t.status = 'failed' OR i.block_number IS NULL);
+    WITH void AS (
+        DELETE FROM arx.token_transfers AS x
+         USING arx.awaited_transactions AS a
+          JOIN arx.transactions AS t
+            ON t.network = a.network AND t.tx_hash = a.tx_hash AND t."timestamp" = a."timestamp" AND t.status = 'failed'
+         WHERE x.network = a.network AND x.tx_hash = a.tx_hash AND x."timestamp" = a."timestamp"
+        RETURNING x.network, x.tx_hash, x.log_index, x."timestamp", to_jsonb(x) AS transfer
+    )
+    INSERT INTO arx.void_token_transfers AS v (network, tx_hash, log_index, "timestamp", transfer)
+    SELECT o.network, o.tx_hash, o.log_index, o."timestamp", o.transfer FROM void AS o
+        ON CONFLICT (network, tx_hash, log_index, "timestamp") DO UPDATE SET transfer = excluded.transfer;
+    DELETE FROM arx.awaited_transactions AS a WHERE a.awaited_id = ANY (settled);
+    RETURN coalesce(cardinality(settled), 0);
 END;
 $$;
 
@@ -331,6 +351,39 @@ BEGIN
 END;
 $$;
 
+-- The periods ('hour' or 'day', in UTC) whose statistics a refresh computes again, from what
+-- begin_refresh() returns: ranges of whole periods, single ones outside them, and the parts of time
+-- to read, of which the last one spans the single periods.
+CREATE FUNCTION changed_periods(
+    unit text, since pg_snapshot, native tstzmultirange,
+    OUT whole tstzmultirange, OUT single timestamptz[], OUT parts tstzrange[]
+)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    length CONSTANT interval := CASE changed_periods.unit WHEN 'hour' THEN interval '1 hour' WHEN 'day' THEN interval '24 hours' END;
+BEGIN
+    IF length IS NULL THEN
+        RAISE EXCEPTION 'unit must be hour or day, not "%"', coalesce(left(changed_periods.unit, 60), 'null')
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    whole := '{(,)}';
+    IF changed_periods.since IS NOT NULL THEN
+        SELECT coalesce(range_agg(tstzrange(date_trunc(changed_periods.unit, lower(u.part), 'UTC'),
+                                            date_trunc(changed_periods.unit, upper(u.part), 'UTC') + length)), '{}')
+          INTO whole FROM unnest(changed_periods.native) AS u (part);
+        SELECT array_agg(DISTINCT date_trunc(changed_periods.unit, c."timestamp", 'UTC')) INTO single
+          FROM arx.changed_transactions(changed_periods.since) AS c WHERE NOT c."timestamp" <@ whole;
+    END IF;
+    SELECT coalesce(array_agg(p.part), '{}') INTO parts
+      FROM (SELECT u.part FROM unnest(whole) AS u (part)
+            UNION ALL
+            SELECT tstzrange(min(s.start), max(s.start) + length) FROM unnest(single) AS s (start)
+            HAVING count(*) > 0) AS p;
+END;
+$$;
+
 CREATE FUNCTION refresh_daily_stats() RETURNS bigint
     LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -341,34 +394,18 @@ CREATE FUNCTION refresh_daily_stats() RETURNS bigint
     AS $$
 DECLARE
     run       record;
-    days      date[];
-    -- Whole days.
-    whole     tstzmultirange := '{}';
+    changed   record;
     part      tstzrange;
     written   bigint;
     refreshed bigint := 0;
 BEGIN
     PERFORM arx.settle_awaited_transactions();
     SELECT * INTO run FROM arx.begin_refresh('daily_transaction_stats');
-    IF run.since IS NULL THEN
-        DELETE FROM arx.daily_transaction_stats;
-        whole := '{(,)}';
-    ELSE
-        SELECT coalesce(range_agg(tstzrange(date_trunc('day', lower(u.part), 'UTC'),
-                                            date_trunc('day', upper(u.part), 'UTC') + interval '24 hours')), '{}')
-          INTO whole FROM unnest(run.native) AS u (part);
-        SELECT array_agg(DISTINCT (c."timestamp" AT TIME ZONE 'UTC')::date) INTO days
-          FROM arx.changed_transactions(run.since) AS c WHERE NOT c."timestamp" <@ whole;
-        DELETE FROM arx.daily_transaction_stats AS s
-         WHERE s.date = ANY (days) OR (s.date::timestamp AT TIME ZONE 'UTC') <@ whole;
-    END IF;
-    FOR part IN
-        SELECT u.part FROM unnest(whole) AS u (part)
-        UNION ALL
-        SELECT tstzrange((SELECT min(d) FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC',
-                         (SELECT max(d) + 1 FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC')
-         WHERE days IS NOT NULL
-    LOOP
+    SELECT * INTO changed FROM arx.changed_periods('day', run.since, run.native);
+    DELETE FROM arx.daily_transaction_stats AS s
+     WHERE s.date::timestamp AT TIME ZONE 'UTC' = ANY (changed.single)
+        OR s.date::timestamp AT TIME ZONE 'UTC' <@ changed.whole;
+    FOREACH part IN ARRAY changed.parts LOOP
         INSERT INTO arx.daily_transaction_stats
             (date, network, tx_count, volume, avg_gas, min_gas, max_gas, unique_senders, unique_receivers)
         SELECT (t."timestamp" AT TIME ZONE 'UTC')::date, t.network, count(*) FILTER (WHERE t.is_transaction),
@@ -383,7 +420,7 @@ BEGIN
                   FROM arx.internal_transfers AS i) AS t
          WHERE t."timestamp" >= coalesce(lower(part), '-infinity')
            AND (t."timestamp" < upper(part) OR upper(part) IS NULL)
-           AND (part <@ whole OR (t."timestamp" AT TIME ZONE 'UTC')::date = ANY (days))
+           AND (part <@ changed.whole OR date_trunc('day', t."timestamp", 'UTC') = ANY (changed.single))
          GROUP BY 1, 2;
         GET DIAGNOSTICS written = ROW_COUNT;
         refreshed := refreshed + written;

@@ -90,6 +90,31 @@ BEGIN
 END;
 $$;
 
+-- The end of a series: a row a bucket. `numbers` are those of the buckets with transactions, from
+-- 1, in any order; `sums` and `counts` are their values and numbers of transactions. `whole` is
+-- false for a bucket that the range from `earliest` to `latest` cuts.
+CREATE FUNCTION fill_series(
+    starts timestamptz[], ends timestamptz[], numbers integer[], sums numeric[], counts bigint[], fill text,
+    earliest timestamptz, latest timestamptz
+) RETURNS TABLE (bucket_start timestamptz, bucket_end timestamptz, value numeric, transactions bigint, whole boolean)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 400
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+WITH runs AS (
+    SELECT b.number, b.starts, b.ends, s.sum, s.count, count(s.number) OVER (ORDER BY b.number) AS run
+      FROM unnest($1, $2) WITH ORDINALITY AS b (starts, ends, number)
+      LEFT JOIN unnest($3, $4, $5) AS s (number, sum, count) USING (number)
+)
+SELECT r.starts, r.ends,
+       CASE WHEN r.count IS NOT NULL THEN trim_scale(r.sum)
+            WHEN $6 = 'zero' THEN 0
+            WHEN $6 = 'previous' THEN trim_scale(first_value(r.sum) OVER (PARTITION BY r.run ORDER BY r.number)) END,
+       coalesce(r.count, 0), r.starts >= $7 AND r.ends <= $8
+  FROM runs AS r
+ WHERE r.count IS NOT NULL OR $6 <> 'none'
+ ORDER BY r.number
+$$;
+
 CREATE FUNCTION wallet_time_series(
     address   text,
     network   text,
@@ -110,6 +135,8 @@ DECLARE
     of_network text := arx.registered_network($2);
     earliest   timestamptz := $5;
     latest     timestamptz := coalesce($6, now());
+    starts     timestamptz[];
+    ends       timestamptz[];
 BEGIN
     PERFORM arx.check_series($3, '{transactions,sent,received,net,volume,volume_usd,counterparties}', $7);
     IF earliest IS NULL THEN
@@ -129,12 +156,12 @@ BEGIN
     IF earliest IS NULL THEN
         RETURN;
     END IF;
+    SELECT array_agg(b.bucket_start ORDER BY b.bucket_start), array_agg(b.bucket_end ORDER BY b.bucket_start)
+      INTO starts, ends FROM arx.time_buckets($4, earliest, latest, $8) AS b;
     RETURN QUERY
-    WITH buckets AS MATERIALIZED (
-        SELECT row_number() OVER (ORDER BY b.bucket_start) AS number, b.bucket_start, b.bucket_end
-          FROM arx.time_buckets($4, earliest, latest, $8) AS b
-    ), starts AS MATERIALIZED (
-        SELECT array_agg(b.bucket_start ORDER BY b.number) AS times FROM buckets AS b
+    WITH bounds AS MATERIALIZED (
+        -- A flat array: that of a variable would be copied for each row.
+        SELECT array_agg(b.start) AS times FROM unnest(starts) AS b (start)
     ), moved AS (
         SELECT t.tx_hash, t."timestamp" AS at, true AS is_out, t.to_address = wallet AS is_in, t.to_address AS counterparty,
                CASE WHEN t.status = 'failed' THEN 0 ELSE t.value END AS value,
@@ -161,7 +188,7 @@ BEGIN
          WHERE i.to_address = wallet AND i.from_address IS DISTINCT FROM wallet AND i.network = of_network
            AND i."timestamp" >= earliest AND i."timestamp" < latest
     ), sums AS (
-        SELECT width_bucket(m.at, (SELECT s.times FROM starts AS s)) AS number, count(DISTINCT m.tx_hash) AS transactions,
+        SELECT width_bucket(m.at, (SELECT b.times FROM bounds AS b)) AS number, count(DISTINCT m.tx_hash) AS transactions,
                CASE $3
                    WHEN 'transactions' THEN count(DISTINCT m.tx_hash)
                    WHEN 'sent' THEN coalesce(sum(m.value) FILTER (WHERE m.is_out), 0)
@@ -174,19 +201,11 @@ BEGIN
                END AS value
           FROM moved AS m
          GROUP BY 1
-    ), runs AS (
-        SELECT b.number, b.bucket_start, b.bucket_end, s.value, s.transactions,
-               count(s.number) OVER (ORDER BY b.number) AS run
-          FROM buckets AS b LEFT JOIN sums AS s USING (number)
     )
-    SELECT r.bucket_start, r.bucket_end,
-           CASE WHEN r.transactions IS NOT NULL THEN trim_scale(r.value)
-                WHEN $7 = 'zero' THEN 0
-                WHEN $7 = 'previous' THEN trim_scale(first_value(r.value) OVER (PARTITION BY r.run ORDER BY r.number)) END,
-           coalesce(r.transactions, 0), r.bucket_start >= earliest AND r.bucket_end <= latest
-      FROM runs AS r
-     WHERE r.transactions IS NOT NULL OR $7 <> 'none'
-     ORDER BY r.number;
+    SELECT f.bucket_start, f.bucket_end, f.value, f.transactions, f.whole
+      FROM (SELECT array_agg(s.number) AS numbers, array_agg(s.value) AS sums, array_agg(s.transactions) AS counts
+              FROM sums AS s) AS a
+     CROSS JOIN LATERAL arx.fill_series(starts, ends, a.numbers, a.sums, a.counts, $7, earliest, latest) AS f;
 END;
 $$;
 
@@ -212,32 +231,16 @@ CREATE FUNCTION refresh_hourly_stats() RETURNS bigint
     AS $$
 DECLARE
     run       record;
-    hours     timestamptz[];
-    -- Whole hours.
-    whole     tstzmultirange := '{}';
+    changed   record;
     part      tstzrange;
     written   bigint;
     refreshed bigint := 0;
 BEGIN
     PERFORM arx.settle_awaited_transactions();
     SELECT * INTO run FROM arx.begin_refresh('hourly_transaction_stats');
-    IF run.since IS NULL THEN
-        DELETE FROM arx.hourly_transaction_stats;
-        whole := '{(,)}';
-    ELSE
-        SELECT coalesce(range_agg(tstzrange(date_trunc('hour', lower(u.part), 'UTC'),
-                                            date_trunc('hour', upper(u.part), 'UTC') + interval '1 hour')), '{}')
-          INTO whole FROM unnest(run.native) AS u (part);
-        SELECT array_agg(DISTINCT date_trunc('hour', c."timestamp", 'UTC')) INTO hours
-          FROM arx.changed_transactions(run.since) AS c WHERE NOT c."timestamp" <@ whole;
-        DELETE FROM arx.hourly_transaction_stats AS s WHERE s.hour = ANY (hours) OR s.hour <@ whole;
-    END IF;
-    FOR part IN
-        SELECT u.part FROM unnest(whole) AS u (part)
-        UNION ALL
-        SELECT tstzrange((SELECT min(h) FROM unnest(hours) AS h), (SELECT max(h) + interval '1 hour' FROM unnest(hours) AS h))
-         WHERE hours IS NOT NULL
-    LOOP
+    SELECT * INTO changed FROM arx.changed_periods('hour', run.since, run.native);
+    DELETE FROM arx.hourly_transaction_stats AS s WHERE s.hour = ANY (changed.single) OR s.hour <@ changed.whole;
+    FOREACH part IN ARRAY changed.parts LOOP
         INSERT INTO arx.hourly_transaction_stats (network, hour, tx_count, failed_count, volume, volume_usd)
         SELECT t.network, date_trunc('hour', t."timestamp", 'UTC'), count(*) FILTER (WHERE t.is_transaction),
                count(*) FILTER (WHERE t.is_transaction AND NOT t.moves),
@@ -249,7 +252,7 @@ BEGIN
                   FROM arx.internal_transfers AS i WHERE i.succeeded IS NOT FALSE) AS t
          WHERE t."timestamp" >= coalesce(lower(part), '-infinity')
            AND (t."timestamp" < upper(part) OR upper(part) IS NULL)
-           AND (part <@ whole OR date_trunc('hour', t."timestamp", 'UTC') = ANY (hours))
+           AND (part <@ changed.whole OR date_trunc('hour', t."timestamp", 'UTC') = ANY (changed.single))
          GROUP BY 1, 2;
         GET DIAGNOSTICS written = ROW_COUNT;
         refreshed := refreshed + written;
@@ -282,6 +285,9 @@ DECLARE
     of_network text := arx.registered_network($1);
     earliest   timestamptz := $4;
     latest     timestamptz := coalesce($5, now());
+    starts     timestamptz[];
+    ends       timestamptz[];
+    kept_since pg_snapshot := arx.hourly_stats_position();
     is_kept    boolean;
     -- Hours whose rows are read; months of them, for one scan each.
     rows_of    timestamptz[];
@@ -295,27 +301,27 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    is_kept := $2 IN ('transactions', 'failed', 'volume', 'volume_usd') AND arx.hourly_stats_position() IS NOT NULL
+    SELECT array_agg(b.bucket_start ORDER BY b.bucket_start), array_agg(b.bucket_end ORDER BY b.bucket_start)
+      INTO starts, ends FROM arx.time_buckets($3, earliest, latest, $7) AS b;
+    is_kept := $2 IN ('transactions', 'failed', 'volume', 'volume_usd') AND kept_since IS NOT NULL
         AND NOT row_security_active('arx.transactions'::regclass)
         AND NOT row_security_active('arx.internal_transfers'::regclass)
         AND NOT row_security_active('arx.hourly_transaction_stats'::regclass);
     IF is_kept THEN
         SELECT coalesce(array_agg(DISTINCT h.hour), '{}') INTO rows_of
           FROM (SELECT date_trunc('hour', c."timestamp", 'UTC') AS hour
-                  FROM arx.changed_transactions(arx.hourly_stats_position()) AS c WHERE c.network = of_network
+                  FROM arx.changed_transactions(kept_since) AS c WHERE c.network = of_network
                 UNION ALL
                 SELECT date_trunc('hour', e.time, 'UTC')
-                  FROM (SELECT b.bucket_start FROM arx.time_buckets($3, earliest, latest, $7) AS b
+                  FROM (SELECT b.start FROM unnest(starts) AS b (start)
                         UNION ALL VALUES (earliest), (latest)) AS e (time)
                  WHERE e.time <> date_trunc('hour', e.time, 'UTC')) AS h
          WHERE h.hour > earliest - interval '1 hour' AND h.hour < latest;
     END IF;
     RETURN QUERY
-    WITH buckets AS MATERIALIZED (
-        SELECT row_number() OVER (ORDER BY b.bucket_start) AS number, b.bucket_start, b.bucket_end
-          FROM arx.time_buckets($3, earliest, latest, $7) AS b
-    ), starts AS MATERIALIZED (
-        SELECT array_agg(b.bucket_start ORDER BY b.number) AS times FROM buckets AS b
+    WITH bounds AS MATERIALIZED (
+        -- A flat array: that of a variable would be copied for each row.
+        SELECT array_agg(b.start) AS times FROM unnest(starts) AS b (start)
     ), months AS (
         SELECT greatest(min(h), earliest) AS since, least(max(h) + interval '1 hour', latest) AS until, array_agg(h) AS hours
           FROM unnest(rows_of) AS h
@@ -342,7 +348,7 @@ BEGIN
           FROM arx.hourly_transaction_stats AS s
          WHERE is_kept AND s.network = of_network AND s.hour >= earliest AND s.hour < latest AND s.hour <> ALL (rows_of)
     ), sums AS (
-        SELECT width_bucket(m.at, (SELECT s.times FROM starts AS s)) AS number, sum(m.transactions)::bigint AS transactions,
+        SELECT width_bucket(m.at, (SELECT b.times FROM bounds AS b)) AS number, sum(m.transactions)::bigint AS transactions,
                CASE $2
                    WHEN 'transactions' THEN sum(m.transactions)
                    WHEN 'failed' THEN sum(m.failed)
@@ -353,18 +359,10 @@ BEGIN
                END AS value
           FROM moved AS m
          GROUP BY 1
-    ), runs AS (
-        SELECT b.number, b.bucket_start, b.bucket_end, s.value, s.transactions,
-               count(s.number) OVER (ORDER BY b.number) AS run
-          FROM buckets AS b LEFT JOIN sums AS s USING (number)
     )
-    SELECT r.bucket_start, r.bucket_end,
-           CASE WHEN r.transactions IS NOT NULL THEN trim_scale(r.value)
-                WHEN $6 = 'zero' THEN 0
-                WHEN $6 = 'previous' THEN trim_scale(first_value(r.value) OVER (PARTITION BY r.run ORDER BY r.number)) END,
-           coalesce(r.transactions, 0), r.bucket_start >= earliest AND r.bucket_end <= latest
-      FROM runs AS r
-     WHERE r.transactions IS NOT NULL OR $6 <> 'none'
-     ORDER BY r.number;
+    SELECT f.bucket_start, f.bucket_end, f.value, f.transactions, f.whole
+      FROM (SELECT array_agg(s.number) AS numbers, array_agg(s.value) AS sums, array_agg(s.transactions) AS counts
+              FROM sums AS s) AS a
+     CROSS JOIN LATERAL arx.fill_series(starts, ends, a.numbers, a.sums, a.counts, $6, earliest, latest) AS f;
 END;
 $$;

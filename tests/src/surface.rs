@@ -176,7 +176,6 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("until", "pg_snapshot", "'1:1:'"),
     ("until", "timestamp with time zone", "'2024-03-01'"),
     ("value", "text", "'x'"),
-    ("value", "text", "'=1'"),
     ("values", "double precision[]", "'{1}'"),
     ("version", "integer", "1"),
     ("version", "text", "arx.active_risk_model()"),

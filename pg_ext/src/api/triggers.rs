@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code, reason = "reads the columns of a row as the server passes it")]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString};
 
 use pgrx::datum::TryFromDatumError;
@@ -19,7 +19,7 @@ use crate::error::{SqlError, or_report};
 use crate::graph_store::{self, Entry};
 use crate::moving::{is_moving_rows, move_rows};
 use crate::owner::as_owner_of;
-use crate::snapshot::relation;
+use crate::snapshot::{keeps_snapshot, relation};
 use crate::spi::{self, LogValue, StoredTransaction, Table, TransactionKey};
 
 // Of catalog/partition.h, which pgrx does not bind.
@@ -318,13 +318,18 @@ fn complete_transfer(trigger: &PgTrigger<'_>, row: &mut PgHeapTuple<'_, Allocate
     let own_block = block.filter(|_| has_own_block);
     let index = present.column("transaction_index", &[BuiltinOid::INT4OID])?.datum.map(|datum| datum.value() as i32);
     let own_index = index.filter(|_| has_own_block);
-    let stored = if own_outcome.is_some() && own_block.is_some() { None } else { transaction_of(&present)? };
-    // A transfer of a failed transaction moves nothing, whatever it states.
-    let failed = match (own_outcome, stored) {
-        (Some(false), _) => false,
-        (Some(true), None) => is_of_failed_transaction(&present)?,
-        (_, stored) => stored.is_some_and(|stored| stored.failed),
+    let is_complete = own_outcome.is_some() && own_block.is_some();
+    let stored = if is_complete && own_outcome == Some(false) {
+        None
+    } else {
+        transaction_of(&present, c"internal_transfers", is_complete)?
     };
+    // A transfer of a failed transaction moves nothing, whatever it states.
+    let failed = own_outcome != Some(false) && stored.is_some_and(|stored| stored.failed);
+    let has_inherited = |name| Ok::<_, SqlError>(present.boolean(name)? != Some(false));
+    if is_complete && !failed && !has_inherited("outcome_inherited")? && !has_inherited("block_inherited")? {
+        return Ok(());
+    }
     let outcome = if failed { Some(false) } else { own_outcome };
     let inherited_block = stored.filter(|_| own_block.is_none());
     let set = |changed: Result<(), TryFromDatumError>| {
@@ -338,31 +343,109 @@ fn complete_transfer(trigger: &PgTrigger<'_>, row: &mut PgHeapTuple<'_, Allocate
     set(row.set_by_name("block_inherited", inherited_block.is_some()))
 }
 
-/// Returns true if the transaction of an internal transfer is stored, and has failed.
-fn is_of_failed_transaction(row: &TriggerRow) -> Result<bool, SqlError> {
-    row.require_part_of(c"internal_transfers")?;
-    let key = row.transaction_key()?;
-    let transactions = relation(c"transactions");
-    Ok(transactions != pg_sys::InvalidOid && as_owner_of(transactions, || spi::is_failed(&key))?)
+/// The transaction of a transfer, as this command has found it.
+struct Lookup {
+    transaction: u64,
+    subtransaction: u32,
+    command: u32,
+    table: pg_sys::Oid,
+    network: Vec<u8>,
+    hash: Vec<u8>,
+    time: Option<usize>,
+    stored: Option<StoredTransaction>,
+    /// The transfers follow changes of the transaction, or its arrival.
+    is_followed: bool,
 }
 
-/// Looks for the transaction of an internal transfer. One that is not stored is awaited.
-fn transaction_of(row: &TriggerRow) -> Result<Option<StoredTransaction>, SqlError> {
-    row.require_part_of(c"internal_transfers")?;
+/// Looks for the transaction of a transfer, a row of a partition of `root`. The transfers of a
+/// transaction come together, so the last answer within a command serves the next row.
+///
+/// A transfer that lacks outcome or block follows its transaction: one that is stored is locked,
+/// and one that is not is awaited. A complete one costs one lookup; where its session does not see
+/// a failure that another one is storing, `settle_awaited_transactions()` finds the transfer.
+fn transaction_of(row: &TriggerRow, root: &CStr, is_complete: bool) -> Result<Option<StoredTransaction>, SqlError> {
+    thread_local! {
+        static LAST: RefCell<Option<Lookup>> = const { RefCell::new(None) };
+    }
+    // SAFETY: A backend that writes a row is in a transaction. Its id is older than what the lookup
+    // does not see: settle_awaited_transactions() waits for the end of such transactions.
+    let (transaction, subtransaction, command) = unsafe {
+        (
+            pg_sys::GetTopFullTransactionId().value,
+            pg_sys::GetCurrentSubTransactionId(),
+            pg_sys::GetCurrentCommandId(false),
+        )
+    };
     let key = row.transaction_key()?;
+    // SAFETY: The first two values of a key are texts, and live as long as the trigger runs.
+    let bytes = |value: &LogValue| value.datum.map_or(&[][..], |datum| unsafe { spi::varlena(datum) });
+    let (network, hash) = (bytes(&key[0]), bytes(&key[1]));
+    let time = key[2].datum.map(|datum| datum.value());
+    let last = LAST.with_borrow(|last| {
+        let last = last.as_ref().filter(|last| {
+            (last.transaction, last.subtransaction, last.command) == (transaction, subtransaction, command)
+                && (last.table, last.time) == (row.table, time)
+                && last.network == network
+                && last.hash == hash
+                && (is_complete || last.is_followed)
+        })?;
+        Some(last.stored)
+    });
+    if let Some(stored) = last {
+        return Ok(stored);
+    }
+    row.require_part_of(root)?;
     let transactions = relation(c"transactions");
     if transactions == pg_sys::InvalidOid {
         return Ok(None);
     }
-    let stored = as_owner_of(transactions, || spi::stored_transaction(&key))?;
+    let find = if is_complete { spi::present_transaction } else { spi::stored_transaction };
+    let stored = as_owner_of(transactions, || find(&key))?;
     let awaited = relation(c"awaited_transactions");
-    if stored.is_none() && awaited != pg_sys::InvalidOid {
+    // The snapshot of a transaction that keeps one may be older than its id.
+    let is_awaited = if is_complete { keeps_snapshot() } else { stored.is_none() };
+    if is_awaited && awaited != pg_sys::InvalidOid {
         as_owner_of(awaited, || spi::await_transaction(&key))?;
     }
+    let (network, hash) = (network.to_vec(), hash.to_vec());
+    let is_followed = !is_complete;
+    let lookup =
+        Lookup { transaction, subtransaction, command, table: row.table, network, hash, time, stored, is_followed };
+    LAST.set(Some(lookup));
     Ok(stored)
 }
 
-/// Passes outcome and block of a transaction on to its internal transfers that lack them.
+/// Keeps a token transfer of a failed transaction out of its table.
+#[pg_trigger]
+fn void_token_transfer<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, PgHeapTupleError> {
+    let is_void = !is_moving_rows() && or_report(set_aside(trigger));
+    Ok(if is_void { None } else { trigger.new() })
+}
+
+/// Returns true if a token transfer is one of a failed transaction, and is kept apart.
+fn set_aside(trigger: &PgTrigger<'_>) -> Result<bool, SqlError> {
+    let row = TriggerRow::current(trigger)?;
+    if !transaction_of(&row, c"token_transfers", true)?.is_some_and(|stored| stored.failed) {
+        return Ok(false);
+    }
+    let void = relation(c"void_token_transfers");
+    if void == pg_sys::InvalidOid {
+        return Ok(false);
+    }
+    let (key, index) = (row.transaction_key()?, row.column("log_index", &[BuiltinOid::INT4OID])?);
+    // SAFETY: Row and descriptor belong together.
+    let value = unsafe {
+        let datum = pg_sys::heap_copy_tuple_as_datum(row.tuple, row.descriptor);
+        LogValue { datum: Some(datum), type_oid: (*row.descriptor).tdtypeid }
+    };
+    as_owner_of(void, || spi::set_token_transfer_aside(&key, index, value))?;
+    Ok(true)
+}
+
+/// Passes outcome and block of a transaction on to its internal transfers that lack them, and its
+/// failure to its token transfers.
 #[pg_trigger]
 fn complete_internal_transfers<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -396,7 +479,16 @@ fn complete_transfers(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     }
     let table = trigger.relid().map_err(|error| SqlError::state(error.to_string()))?;
     require_part(table, c"transactions")?;
+    let had_failed = !is_insert && has_failed(&TriggerRow::old(trigger)?)?;
+    let void = relation(c"void_token_transfers");
     if let Some(former) = former {
+        if had_failed && void != pg_sys::InvalidOid {
+            match &present {
+                None => as_owner_of(void, || spi::discard_void_transfers(&former))?,
+                Some(row) if !has_failed(row)? => as_owner_of(void, || spi::restore_token_transfers(&former))?,
+                Some(_) => {}
+            }
+        }
         // An updated row may have become another transaction.
         let is_same = present.as_ref().is_some_and(|row| row.has_key(&former));
         if !is_same {
@@ -409,6 +501,12 @@ fn complete_transfers(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     let failed = has_failed(&row)?;
     if is_insert && !was_awaited && !failed {
         return Ok(());
+    }
+    if failed {
+        as_owner_of(awaited, || spi::note_failure(&key))?;
+        if void != pg_sys::InvalidOid {
+            as_owner_of(void, || spi::void_token_transfers(&key))?;
+        }
     }
     let stored = StoredTransaction {
         failed,

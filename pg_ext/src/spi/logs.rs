@@ -35,7 +35,7 @@ impl LogValue {
         Self { datum: None, type_oid: types.first().map_or(pg_sys::TEXTOID, |known| known.value()) }
     }
 
-    fn argument(self) -> DatumWithOid<'static> {
+    pub(super) fn argument(self) -> DatumWithOid<'static> {
         match self.datum {
             // SAFETY: The value has the type, and lives as long as the trigger runs.
             Some(datum) => unsafe { DatumWithOid::new(datum, self.type_oid) },

@@ -36,8 +36,9 @@ pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, st
 pub(crate) use labels::{WalletLabel, categories_of, label_categories, labels_of, labels_that_stop, with_categories};
 pub(crate) use logs::{LogValue, log_label, log_transaction, restamp_row};
 pub(crate) use outcomes::{
-    StoredTransaction, TransactionKey, any_awaited, await_transaction, complete_internal_transfers, is_failed,
-    stop_awaiting, stored_transaction,
+    StoredTransaction, TransactionKey, any_awaited, await_transaction, complete_internal_transfers,
+    discard_void_transfers, note_failure, present_transaction, restore_token_transfers, set_token_transfer_aside,
+    stop_awaiting, stored_transaction, void_token_transfers,
 };
 pub(crate) use partition::{
     PartitionState, Split, attach, create_partitions, lock_for_archive, lock_holders, lock_partitions, quarantine,

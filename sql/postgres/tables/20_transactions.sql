@@ -83,20 +83,26 @@ CREATE INDEX idx_internal_transfers_block ON arx.internal_transfers (network, bl
     WHERE from_address IS NULL OR to_address IS NULL;
 
 -- Transactions of internal transfers that lack an outcome or a block, and that are not stored yet:
--- the transfers take both from them when they arrive. A transaction may be here twice, because rows
--- of a dump or of a publisher may meet those that the triggers have written.
+-- the transfers take both from them when they arrive. Failed transactions that are stored are here,
+-- too, until every session that may have been storing their transfers at the same time has ended:
+-- the transactions whose ids are below `noticed_before`, which the first settlement sets. A
+-- transaction may be here twice, because rows of a dump or of a publisher may meet those that the
+-- triggers have written.
 CREATE TABLE arx.awaited_transactions (
     awaited_id  uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     network     text NOT NULL,
     tx_hash     text NOT NULL,
-    "timestamp" timestamptz NOT NULL
+    "timestamp" timestamptz NOT NULL,
+    is_stored   boolean NOT NULL DEFAULT false,
+    -- Set by the first settlement after the failure.
+    noticed_before xid8
 );
 COMMENT ON TABLE arx.awaited_transactions IS
-    'transactions that are not stored yet, and from which internal transfers will take outcome and block';
+    'transactions that are not stored yet, and from which internal transfers will take outcome and block; failed ones whose transfers may just be being stored';
 GRANT SELECT ON TABLE arx.awaited_transactions TO arx_reader;
 GRANT INSERT, DELETE ON TABLE arx.awaited_transactions TO arx_operator;
 
-CREATE INDEX idx_awaited_transactions ON arx.awaited_transactions (network, tx_hash, "timestamp");
+CREATE INDEX idx_awaited_transactions ON arx.awaited_transactions (network, tx_hash, "timestamp") WHERE NOT is_stored;
 
 -- `amount` is in raw units of the token: a uint256 with up to 78 digits.
 CREATE TABLE arx.token_transfers (
@@ -125,7 +131,24 @@ GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE arx.token_transfers TO arx_opera
 CREATE INDEX idx_token_transfers_from_addr ON arx.token_transfers (from_address, network, "timestamp" DESC);
 CREATE INDEX idx_token_transfers_to_addr ON arx.token_transfers (to_address, network, "timestamp" DESC);
 CREATE INDEX idx_token_transfers_token ON arx.token_transfers (token_address, network, "timestamp" DESC);
+-- Contracts whose transfers have ids are NFTs: an import asks for them.
+CREATE INDEX idx_token_transfers_ids ON arx.token_transfers (token_address, network) WHERE token_id IS NOT NULL;
 CREATE INDEX idx_token_transfers_ingest ON arx.token_transfers (ingest_xid);
+
+-- Token transfers of failed transactions, as rows of arx.token_transfers: a failed transaction
+-- leaves no logs, so that they move nothing. They return when the transaction turns out not to have
+-- failed, and go with it.
+CREATE TABLE arx.void_token_transfers (
+    network     text NOT NULL,
+    tx_hash     text NOT NULL,
+    log_index   integer NOT NULL,
+    "timestamp" timestamptz NOT NULL,
+    transfer    jsonb NOT NULL,
+    PRIMARY KEY (network, tx_hash, log_index, "timestamp")
+);
+COMMENT ON TABLE arx.void_token_transfers IS
+    'token transfers of failed transactions, which move nothing, as rows of arx.token_transfers in JSON';
+GRANT SELECT ON TABLE arx.void_token_transfers TO arx_operator;
 
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.transactions
     FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
@@ -148,6 +171,9 @@ ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_complete;
 CREATE TRIGGER arx_pass_on AFTER INSERT OR UPDATE OR DELETE ON arx.transactions
     FOR EACH ROW EXECUTE FUNCTION arx.complete_internal_transfers();
 ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_pass_on;
+CREATE TRIGGER arx_void BEFORE INSERT ON arx.token_transfers
+    FOR EACH ROW EXECUTE FUNCTION arx.void_token_transfer();
+ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_void;
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.token_transfers
     FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
 ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_stamp;
