@@ -123,3 +123,26 @@ SELECT count(*) FROM arx.verify_watchlists();
 DELETE FROM arx.watchlists WHERE address = 'i';
 SELECT members, changed FROM arx.rescreen_watchlists(everything => true);
 SELECT count(*) FROM arx.watchlist_results;
+-- A run over many transfers reads the tables in another way than one over few, and finds the same.
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, value_usd, status)
+SELECT 'testnet', 'f' || n, n, '2023-01-01'::timestamptz + n * interval '7 hours', 'f' || n * 7 % 5, 'f' || n * 3 % 4, n % 9,
+       CASE WHEN n % 4 <> 0 THEN 7900 + n * 5 END, (CASE WHEN n % 11 = 0 THEN 'failed' ELSE 'confirmed' END)::arx.tx_status_enum
+  FROM generate_series(1, 200) AS n;
+INSERT INTO arx.internal_transfers (network, tx_hash, position, block_number, "timestamp", from_address, to_address, value, value_usd, succeeded)
+SELECT 'testnet', 'f' || n, 1, n, '2023-01-01'::timestamptz + n * interval '7 hours', nullif('f' || n % 6, 'f5'), 'f' || n % 3, n % 5, 8500, n % 7 <> 0
+  FROM generate_series(1, 200, 3) AS n;
+INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, "timestamp", token_address, from_address, to_address, amount, value_usd)
+SELECT 'testnet', 'f' || n, 1, n, '2023-01-01'::timestamptz + n * interval '7 hours', 'tok' || n % 2, 'f' || n % 5, 'f' || n % 2, n, 9100
+  FROM generate_series(1, 200, 2) AS n;
+CREATE FUNCTION pg_temp.facts(is_large boolean) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY EXECUTE 'SELECT f::text FROM ('
+        || arx.transfer_facts_query('{labels,scores,watchlists,windows,idle,counterparty,exposure,patterns}', is_large) || ') AS f'
+      USING NULL::numeric[], NULL::text[], NULL::pg_snapshot, '2023-01-20'::timestamptz, '2023-02-20'::timestamptz,
+            '{}'::tstzmultirange, '{}'::tstzmultirange, '2023-01-20'::timestamptz, '2023-02-20'::timestamptz;
+END;
+$$;
+SELECT count(*) > 200 AS is_tried, count(DISTINCT f) = count(*) AS is_distinct,
+       (SELECT count(*) FROM (SELECT pg_temp.facts(true) EXCEPT ALL SELECT pg_temp.facts(false)) AS d) AS more,
+       (SELECT count(*) FROM (SELECT pg_temp.facts(false) EXCEPT ALL SELECT pg_temp.facts(true)) AS d) AS fewer
+  FROM pg_temp.facts(true) AS f;
