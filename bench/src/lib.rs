@@ -22,6 +22,7 @@ pub mod questions;
 pub mod report;
 pub mod restore;
 pub mod risk;
+pub mod router;
 pub mod scale;
 pub mod sets;
 pub mod shapes;

@@ -11,6 +11,7 @@
 pub mod address;
 pub mod alert;
 pub mod amount;
+pub mod analytics;
 pub mod behaviour;
 pub mod graph;
 pub mod label;

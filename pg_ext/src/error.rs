@@ -8,6 +8,7 @@ use arx_core::address::AddressError;
 use arx_core::alert::AlertError;
 use arx_core::alert::condition::ConditionError;
 use arx_core::amount::AmountError;
+use arx_core::analytics::RequestError;
 use arx_core::graph::match_paths::PathPatternError;
 use arx_core::graph::patterns::PatternError;
 use arx_core::graph::{Damaged, OptionsError, SearchError};
@@ -270,6 +271,25 @@ impl From<AddressError> for SqlError {
     fn from(error: AddressError) -> Self {
         // Each variant is an invalid argument, and its message names what is valid.
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string())
+    }
+}
+
+impl From<RequestError> for SqlError {
+    fn from(error: RequestError) -> Self {
+        let message = error.to_string();
+        match error {
+            RequestError::UnknownQuery { .. } => {
+                Self::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message).hint("See arx.query_catalogue().")
+            }
+            RequestError::UnknownParameter { .. }
+            | RequestError::Missing { .. }
+            | RequestError::Repeated { .. }
+            | RequestError::Value { .. }
+            | RequestError::Reversed { .. } => Self::argument(message),
+            RequestError::Long { .. } => Self::limit(message),
+            RequestError::Range { .. } => Self::argument(message).hint("Ask for several ranges."),
+            RequestError::Address(error) => error.into(),
+        }
     }
 }
 

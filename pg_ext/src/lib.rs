@@ -151,4 +151,5 @@ extension_sql_file!(
 extension_sql_file!("../../sql/postgres/89_delivery.sql", name = "delivery", requires = ["watchlists"]);
 extension_sql_file!("../../sql/postgres/90_maintenance_queue.sql", name = "maintenance_queue", requires = ["delivery"]);
 extension_sql_file!("../../sql/postgres/90_queries.sql", name = "queries", requires = ["maintenance_queue"]);
+extension_sql_file!("../../sql/postgres/90_router.sql", name = "router", requires = ["queries", resolve_query]);
 extension_sql_file!("../../sql/postgres/91_access.sql", name = "access", finalize);

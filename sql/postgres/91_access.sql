@@ -158,6 +158,18 @@ BEGIN
              'snapshot at which hourly_transaction_stats is true; NULL: refresh_hourly_stats() must compute all of it'),
                 ('refresh_hourly_stats', 'arx_operator',
              'recomputes the hours of hourly_transaction_stats that changed since the last run; returns the rows written'),
+                ('query_catalogue', 'arx_reader',
+             'the named analytics queries, with their parameters, columns, the facts that they read, and how exact '
+             'ClickHouse answers them (NULL: it does not)'),
+                ('resolve_query', 'arx_reader',
+             'checks a request of the catalogue, and returns its arguments, demands and statement; an unknown query is an '
+             'error (42704), a wrong parameter too (22023)'),
+                ('transfers_changed', 'arx_reader',
+             'true if transactions, internal transfers or token transfers have changed since a snapshot and its epoch'),
+                ('run_query', 'arx_reader', 'answers a query of the catalogue from the tables, one JSON object a row'),
+                ('route_explain', 'arx_reader',
+             'the stores that could answer a query of the catalogue: whether each may, why, what it would cost, how old '
+             'its data is, and which one would be chosen'),
                 ('slow_queries', 'arx_reader',
              'queries of this database by mean time, from pg_stat_statements: calls, times in ms, rows, cache hits, and '
              'the share of all time'),

@@ -11,7 +11,7 @@ use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
 use arx_bench::{
     alerts, cache, export, feed, graph, import, labels, machine, money, parquet, partition, questions, report, restore,
-    risk, shapes, wallet_history,
+    risk, router, shapes, wallet_history,
 };
 use arx_stack::{Stack, StackOptions, programs};
 use clap::Parser;
@@ -126,6 +126,10 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
     feed::measure(&source, &SETTINGS, runs, &wanted, &mut results).await;
     cache::measure(&stack, &wanted, &mut results).await;
     alerts::measure(&stack, arguments.rows, runs, &wanted, &mut results).await;
+    if wanted(router::CASE) {
+        eprintln!("{}", router::CASE);
+        results.add(router::CASE, router::measure(&stack));
+    }
     if wanted("graph.growth") {
         eprintln!("graph.growth");
         match growth::measure(&stack, arguments.growth_max).await {

@@ -18,6 +18,7 @@ mod health_check;
 mod import;
 mod models;
 mod retry;
+mod router;
 mod servers;
 pub mod settings;
 mod tune;

@@ -3,6 +3,7 @@
 
 mod address;
 mod alert;
+mod analytics;
 mod call;
 mod condition;
 mod graph;

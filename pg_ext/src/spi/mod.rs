@@ -5,6 +5,7 @@
 //! `session` pins.
 
 mod alert;
+mod analytics;
 mod assets;
 mod clusters;
 mod composed;
@@ -24,6 +25,7 @@ mod tables;
 mod transfers_by_hash;
 
 pub(crate) use alert::health_readings;
+pub(crate) use analytics::analytics_statement;
 pub(crate) use assets::{PRICE_SCALE, StatedToken, TokenKind, prices, stated_tokens, token_kind, wrapped_coins};
 pub(crate) use clusters::{ClusterLabel, Exclusion, cluster_labels, exclusions, services};
 pub(crate) use evidence::{TransferHashes, TransferKey, transfer_hashes};

@@ -10,7 +10,7 @@ const MAX_FAILURES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     state: Mutex<State>,
 }
 
@@ -22,7 +22,7 @@ struct State {
 
 impl Breaker {
     /// Returns whether the server may be asked.
-    pub(super) fn admits(&self, now: Instant) -> bool {
+    pub(crate) fn admits(&self, now: Instant) -> bool {
         let mut state = self.state();
         match state.closed_again {
             Some(time) if now < time => false,
@@ -35,11 +35,11 @@ impl Breaker {
         }
     }
 
-    pub(super) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         *self.state() = State::default();
     }
 
-    pub(super) fn failed(&self, now: Instant) {
+    pub(crate) fn failed(&self, now: Instant) {
         let mut state = self.state();
         state.failures += 1;
         if state.failures >= MAX_FAILURES {

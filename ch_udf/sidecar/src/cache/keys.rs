@@ -46,6 +46,11 @@ impl Identity {
         format!("arx:{self}:{{state}}:events")
     }
 
+    /// Kept answer of an analytics query, by the hash of its parameters.
+    pub(crate) fn result(&self, query: &str, hash: &str) -> String {
+        format!("arx:{self}:{{q:{query}:{hash}}}:result")
+    }
+
     /// Pattern of the keys of all profiles.
     pub(super) fn profiles(&self) -> String {
         format!("arx:{self}:{{*}}:profile")

@@ -17,14 +17,16 @@ mod store;
 mod watermark;
 mod write_behind;
 
+pub(crate) use breaker::Breaker;
 pub(crate) use fill::{compare, fill};
 pub(crate) use follower::{Followed, Follower, identity, remove_all};
-pub(crate) use keys::SHARDS;
 pub use keys::WalletKey;
+pub(crate) use keys::{Identity, SHARDS};
 pub use profile::{Annotation, JsonFields, Profile, Risk};
 pub use queue::WalletWriter;
 pub(crate) use queue::WriteQueue;
 pub(crate) use reader::ReadCounts;
 pub use reader::{Answer, Origin, WalletReader};
 pub(crate) use store::{ProfileCache, is_wrong_type};
+pub(crate) use watermark::Height;
 pub(crate) use write_behind::{Drained, Writer};

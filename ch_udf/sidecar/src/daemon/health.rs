@@ -13,6 +13,7 @@ use crate::cache::{Drained, Followed, ReadCounts};
 use crate::error::{Chain, SidecarError};
 use crate::feed::PassReport;
 use crate::functions::Comparison;
+use crate::router::RouteCounts;
 use crate::write_back::{Kind, Written};
 
 /// A feed that has not succeeded for this long is unhealthy.
@@ -152,6 +153,21 @@ impl Health {
         counter!("arx_cache_shared_reads_total").absolute(counts.shared.load(Ordering::Relaxed));
         counter!("arx_cache_early_reads_total").absolute(counts.early.load(Ordering::Relaxed));
         counter!("arx_cache_errors_total").absolute(counts.errors.load(Ordering::Relaxed));
+    }
+
+    /// Takes over the numbers of the router.
+    #[expect(clippy::unused_self, reason = "this object owns the recorder that the macros use")]
+    pub(super) fn record_routes(&self, counts: &RouteCounts) {
+        let sources = [
+            ("local", &counts.local),
+            ("redis", &counts.redis),
+            ("clickhouse", &counts.clickhouse),
+            ("postgresql", &counts.postgresql),
+        ];
+        for (source, count) in sources {
+            counter!("arx_query_answers_total", "store" => source).absolute(count.load(Ordering::Relaxed));
+        }
+        counter!("arx_query_fallovers_total").absolute(counts.fallen_over.load(Ordering::Relaxed));
     }
 
     fn lag(&self) -> Duration {

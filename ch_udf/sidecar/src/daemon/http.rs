@@ -1,6 +1,7 @@
-//! Serves `/healthz`, `/metrics` and `/v1/wallets`, by HTTPS if there is a certificate, and to
-//! those who have a token if there are some. Owns the limits on clients: none of them may hold a
-//! connection for long, and all of them together only a few descriptors, which the feed needs.
+//! Serves `/healthz`, `/metrics`, `/v1/wallets` and `/v1/query`, by HTTPS if there is a
+//! certificate, and to those who have a token if there are some. Owns the limits on clients: none
+//! of them may hold a connection for long, and all of them together only a few descriptors, which
+//! the feed needs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,12 +22,15 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use tokio_rustls::TlsAcceptor;
+use utoipa::OpenApi;
 
 use super::health::Health;
+use super::queries::{self, QueriesDocument};
 use super::reload::Reloaded;
 use super::tokens::Tokens;
-use super::wallets::{self, Wallets};
+use super::wallets::{self, Wallets, WalletsDocument};
 use crate::error::SidecarError;
+use crate::router::Router as QueryRouter;
 use crate::servers::tls;
 use crate::settings::Settings;
 
@@ -64,15 +68,23 @@ pub(super) async fn serve(
     let listener = TcpListener::bind(address).await.map_err(taken)?;
     let bound = listener.local_addr().map_err(taken)?;
     let wallets = Arc::new(Wallets::connect(settings).await?);
-    let mut router = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/metrics", get(metrics))
-        .with_state((health, Arc::clone(&wallets)));
+    let query_router = Arc::new(QueryRouter::new(settings));
+    let mut router = Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics)).with_state((
+        health,
+        Arc::clone(&wallets),
+        Arc::clone(&query_router),
+    ));
     // Profiles are for those who have a token, and for users of this machine.
     if bound.ip().is_loopback() || settings.listen_token_file.is_some() {
-        router = router.merge(wallets::router(wallets));
+        let document = get(async || Json(WalletsDocument::openapi().merge_from(QueriesDocument::openapi())));
+        router = router
+            .merge(wallets::router(wallets))
+            .merge(queries::routes(query_router))
+            .route("/v1/openapi.json", document);
     } else {
-        tracing::warn!("/v1/wallets is not served: set listen_token_file, or listen on a loopback address");
+        tracing::warn!(
+            "/v1/wallets and /v1/query are not served: set listen_token_file, or listen on a loopback address"
+        );
     }
     if let Some(path) = settings.listen_token_file.clone() {
         let tokens = Reloaded::new(vec![path.clone()], move || Tokens::read(&path))?;
@@ -176,14 +188,15 @@ async fn serve_request(stream: impl Read + Write + Unpin + Send + 'static, route
 }
 
 /// Sources of the pages.
-type Sources = (Arc<Health>, Arc<Wallets>);
+type Sources = (Arc<Health>, Arc<Wallets>, Arc<QueryRouter>);
 
-async fn metrics(State((health, wallets)): State<Sources>) -> String {
+async fn metrics(State((health, wallets, router)): State<Sources>) -> String {
     health.record_reads(wallets.reader().await.counts());
+    health.record_routes(router.counts());
     health.metrics()
 }
 
-async fn healthz(State((health, _)): State<Sources>) -> (StatusCode, Json<serde_json::Value>) {
+async fn healthz(State((health, ..)): State<Sources>) -> (StatusCode, Json<serde_json::Value>) {
     let (is_ok, report) = health.report();
     (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(report))
 }

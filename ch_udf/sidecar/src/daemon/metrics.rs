@@ -43,7 +43,7 @@ const fn histogram(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Histogram, help }
 }
 
-pub const METRICS: [Metric; 33] = [
+pub const METRICS: [Metric; 35] = [
     gauge("arx_feed_lag_seconds", "time since ClickHouse last held everything that PostgreSQL held"),
     gauge("arx_feed_pass_seconds", "duration of the last pass that carried rows"),
     gauge("arx_feed_rows_per_second", "rate of the last pass that carried rows"),
@@ -83,6 +83,11 @@ pub const METRICS: [Metric; 33] = [
     count("arx_cache_shared_reads_total", "reads that waited for another one instead of asking PostgreSQL"),
     count("arx_cache_early_reads_total", "profiles that were read again before they expired"),
     count("arx_cache_errors_total", "reads that Redis did not answer"),
+    count_by("store", "arx_query_answers_total", "analytics queries answered, by `store`"),
+    count(
+        "arx_query_fallovers_total",
+        "stores that gave no answer to an analytics query, so that the next one was asked",
+    ),
 ];
 
 /// Describes the metrics to the installed recorder, and starts counters at zero.

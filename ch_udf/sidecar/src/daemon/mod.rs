@@ -1,6 +1,6 @@
 //! The daemon: feeds ClickHouse, writes aggregates back, keeps the cached profiles in step, applies
-//! write-behind, keeps the embedded engine alive, and answers `/healthz`, `/metrics` and
-//! `/v1/wallets`.
+//! write-behind, keeps the embedded engine alive, and answers `/healthz`, `/metrics`,
+//! `/v1/wallets` and `/v1/query`.
 //!
 //! Owns the tasks and how they stop; the work itself belongs to `feed`, `write_back`, `cache` and
 //! `servers`.
@@ -12,6 +12,7 @@ mod functions;
 mod health;
 mod http;
 mod metrics;
+mod queries;
 mod reload;
 mod supervise;
 mod tokens;

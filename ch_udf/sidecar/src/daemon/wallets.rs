@@ -64,21 +64,23 @@ pub(super) fn router(wallets: Arc<Wallets>) -> Router {
     Router::new()
         .route("/v1/wallets/{network}/{address}", get(one))
         .route("/v1/wallets", post(many))
-        .route("/v1/openapi.json", get(async || Json(Document::openapi())))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(wallets)
 }
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "ARX wallet profiles", description = "Profiles of wallets, true at a stated snapshot of PostgreSQL"),
+    info(
+        title = "ARX",
+        description = "Profiles of wallets, and analytics queries, true at a stated snapshot of PostgreSQL"
+    ),
     paths(one, many)
 )]
-struct Document;
+pub(super) struct WalletsDocument;
 
 /// An error, as RFC 9457 describes it.
 #[derive(Debug, Serialize, ToSchema)]
-struct Problem {
+pub(super) struct Problem {
     /// `about:blank`: the title says what the status means.
     #[serde(rename = "type")]
     kind: &'static str,
@@ -88,7 +90,12 @@ struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, detail: String) -> Self {
+    #[cfg(test)]
+    pub(super) const fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(super) fn new(status: StatusCode, detail: String) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
         Self { kind: "about:blank", title, status: status.as_u16(), detail }
     }
@@ -146,11 +153,11 @@ struct Body<T>(T);
 
 #[derive(FromRequestParts)]
 #[from_request(via(Path), rejection(Problem))]
-struct Parts<T>(T);
+pub(super) struct Parts<T>(pub(super) T);
 
 #[derive(FromRequestParts)]
 #[from_request(via(Query), rejection(Problem))]
-struct Options<T>(T);
+pub(super) struct Options<T>(pub(super) T);
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -266,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_document_names_every_path_and_schema() {
-        let document = serde_json::to_value(Document::openapi()).unwrap();
+        let document = serde_json::to_value(WalletsDocument::openapi()).unwrap();
         for path in ["/v1/wallets", "/v1/wallets/{network}/{address}"] {
             assert!(document["paths"][path].is_object(), "{path}");
         }

@@ -28,7 +28,7 @@ mod tests;
 #[cfg(test)]
 mod twins;
 
-pub(crate) use clickhouse::{ClickHouseSink, Durability, read_standing};
+pub(crate) use clickhouse::{ClickHouseSink, Durability, latest_attempt, read_marks, read_standing};
 pub(crate) use columns::OPTIONAL;
 pub(crate) use model::{Hour, SourcePosition, TableRange};
 pub(crate) use pipeline::{PassReport, foreign};
@@ -38,4 +38,4 @@ pub(crate) use postgres::{
     CONSUMER, PostgresLedger, PostgresSource, identify, new_since, signed, unsigned, visible_since, within,
 };
 pub(crate) use session::FeedSession;
-pub(crate) use standing::Standing;
+pub(crate) use standing::{Marks, Standing};

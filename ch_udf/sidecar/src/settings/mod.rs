@@ -27,8 +27,8 @@ pub use reference::{SettingReference, reference};
 use secret_files::read_password;
 pub(crate) use secret_files::read_secret;
 pub(crate) use server_url::{ClickHouseUrl, ClusterNodes, RedisAddress, RedisUrl, Sentinels, ServerUrl};
-pub(crate) use types::Listen;
 use types::Values;
+pub(crate) use types::{CachePolicy, Listen};
 
 /// Declares the settings: each with its meaning, which documents list, its type, its default and
 /// its values.
@@ -156,6 +156,18 @@ settings! {
     cache_interval_milliseconds: u64 = 100, Values::number("milliseconds", 10, 1000);
     /// memory for profiles in the process that answers `/v1/wallets`
     cache_local_megabytes: u64 = 64, Values::number("megabytes", 0, 65_536);
+    /// highest age of an answer of `/v1/query`, unless the request states another one
+    query_max_age_seconds: u64 = 5, Values::number("seconds", 0, 2_592_000);
+    /// time limit for an answer of `/v1/query`; a store that is slower than half of it is left for
+    /// the next one
+    query_timeout_milliseconds: u64 = 8000, Values::number("milliseconds", 100, 9000);
+    /// memory for answers of `/v1/query` in this process
+    query_cache_megabytes: u64 = 32, Values::number("megabytes", 0, 65_536);
+    /// answer that leaves a full memory first: the one used longest ago, the one used least often,
+    /// or, after `query_cache_seconds`, the one that came first
+    query_cache_policy: CachePolicy = CachePolicy::Lru, Values::Text("`lru`, `lfu` or `fifo`");
+    /// lifetime of an answer in memory since its last use (`fifo`: since it came), and in Redis
+    query_cache_seconds: u64 = 300, Values::number("seconds", 1, 2_592_000);
 }
 
 fn omit_secret<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,11 +1,25 @@
 //! Types of single settings, and of what documents say about their values.
 
+use serde::{Deserialize, Serialize};
+
 /// Address of `/metrics` and `/healthz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listen {
     Off,
     /// `host:port`; port 0 takes a free one.
     On(String),
+}
+
+/// Order in which kept answers leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CachePolicy {
+    /// The one that was used longest ago first.
+    Lru,
+    /// The one that is used least often first.
+    Lfu,
+    /// In the order of their arrival.
+    Fifo,
 }
 
 /// Values that a setting can have.

@@ -19,7 +19,7 @@ struct SourceRow {
 
 /// Reads the marks of all shards: a position counts if every shard has it, an attempt if any shard
 /// has seen it.
-pub(super) async fn read(topology: &Topology, source_id: &str, snapshot: &str) -> Result<Marks, SidecarError> {
+pub(crate) async fn read(topology: &Topology, source_id: &str, snapshot: &str) -> Result<Marks, SidecarError> {
     let query = format!(
         "SELECT source, argMax(m.database, m.attempt) AS database, max(m.attempt) AS attempt, \
                 countIf(position = ?) AS positions \
@@ -40,6 +40,14 @@ pub(super) async fn read(topology: &Topology, source_id: &str, snapshot: &str) -
         }
     }
     Ok(marks)
+}
+
+/// Returns the source and the number of the latest attempt, which is marked before anything of it
+/// arrives. The entry has all marks: a feed marks every shard.
+pub(crate) async fn latest_attempt(topology: &Topology) -> Result<Option<(String, u64)>, SidecarError> {
+    let query =
+        format!("SELECT source, attempt FROM feed_marks{} ORDER BY attempt DESC LIMIT 1", topology.shape.local());
+    topology.entry.query(&query).fetch_optional().await.doing("read the feed's latest attempt")
 }
 
 /// Returns the relation of a database to the tables in ClickHouse.

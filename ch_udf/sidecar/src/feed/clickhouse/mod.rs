@@ -6,5 +6,5 @@ mod native;
 mod sink;
 
 pub(crate) use durability::Durability;
-pub(crate) use marks::read_standing;
+pub(crate) use marks::{latest_attempt, read as read_marks, read_standing};
 pub(crate) use sink::ClickHouseSink;
