@@ -148,10 +148,10 @@ fn a_partition_that_maintenance_detached_comes_back_in_graph_and_clickhouse() {
             "{TESTNET} SELECT arx.ensure_partitions('arx.transactions', '2024-03-01', '2024-04-30');
              INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
              SELECT 'testnet', 'm' || n, n, timestamptz '2024-03-01' + n * interval '1 day', 'w' || n, 'w' || n + 1, 1
-               FROM generate_series(1, 50) AS n;
-             SELECT arx.refresh_graph()"
+               FROM generate_series(1, 50) AS n"
         ))
         .unwrap();
+    database.query("SELECT arx.refresh_graph()").unwrap();
     assert!(succeed(&database, &["sync"]).contains("loaded everything: 50 rows"));
     let reach = "SELECT coalesce(sum(wallets), 0) FROM arx.wallet_reach('w1', 'testnet', 9)";
     let held = |rows: &str| {
@@ -163,8 +163,8 @@ fn a_partition_that_maintenance_detached_comes_back_in_graph_and_clickhouse() {
     assert_eq!(held("50"), "10");
     database
         .query(
-            "SELECT count(*) FROM arx.manage_partitions('arx.transactions', '1 month', retention => '12 months');
-             SELECT count(*) FROM arx.run_partition_maintenance('arx.transactions')",
+            "SELECT FROM arx.manage_partitions('arx.transactions', '1 month', retention => '12 months');
+             SELECT FROM arx.run_partition_maintenance('arx.transactions')",
         )
         .unwrap();
     let detached = "SELECT count(*) FROM arx.partition_events WHERE action = 'detach' AND outcome = 'done'";
