@@ -1,8 +1,10 @@
-//! A TCP proxy on the loopback address that can cut its connections.
+//! A TCP proxy on the loopback address that can cut its connections and delay what they carry.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -11,6 +13,8 @@ use anyhow::{Context, Result};
 pub struct Proxy {
     port: u16,
     open: Arc<Mutex<Vec<TcpStream>>>,
+    /// Milliseconds.
+    delay: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -22,25 +26,32 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen for the proxy")?;
         let port = listener.local_addr().context("read the proxy's port")?.port();
         let open = Arc::new(Mutex::new(Vec::new()));
-        let connections = Arc::clone(&open);
+        let delay = Arc::new(AtomicU64::new(0));
+        let (connections, pause) = (Arc::clone(&open), Arc::clone(&delay));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 // While the target is down, the proxy closes connections as the target would.
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { continue };
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { continue };
-                    std::thread::spawn(move || forward(from, to));
+                    let pause = Arc::clone(&pause);
+                    std::thread::spawn(move || forward(from, to, &pause));
                 }
                 lock(&connections).extend([client, server]);
             }
         });
-        Ok(Self { port, open })
+        Ok(Self { port, open, delay })
     }
 
     /// Port to connect to.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Delays whatever arrives from now on, in both directions.
+    pub fn delay(&self, time: Duration) {
+        self.delay.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Closes every open connection, at whatever point it is.
@@ -56,9 +67,10 @@ fn lock(streams: &Mutex<Vec<TcpStream>>) -> std::sync::MutexGuard<'_, Vec<TcpStr
     streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream) {
+fn forward(mut from: TcpStream, mut to: TcpStream, pause: &AtomicU64) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        std::thread::sleep(Duration::from_millis(pause.load(Ordering::Relaxed)));
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }

@@ -2,13 +2,16 @@
 //! second, regardless of who made it, and no reader gets a profile that is not proved to be true.
 //! Accepted writes arrive exactly once.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use arx_stack::Stack;
 use arx_stack::ports::free_ports;
 use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack, StackOptions};
+use arx_tests::proxy::Proxy;
 use arx_tests::redis::{Daemon, FRESH, LIMIT, fill, get, post, redis, sidecar, start_redis, wait_for, wallet};
 
 #[test]
@@ -295,44 +298,60 @@ fn wallets_are_served_as_json_with_problem_details() {
     assert!(status == 200 && document["paths"]["/v1/wallets"].is_object(), "{document}");
 }
 
+/// Kills a process of PostgreSQL. The server then ends all sessions and recovers.
+fn crash_postgres(database: &Database<'_>) {
+    let checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let victim = database.query(checkpointer).unwrap();
+    run(Command::new("kill").args(["-KILL", &victim])).unwrap();
+    let is_back = || Ok(database.query(checkpointer).is_ok_and(|pid| !pid.is_empty() && pid != victim));
+    assert!(wait_until(LIMIT, is_back).unwrap(), "PostgreSQL did not come back");
+}
+
+/// Six kills, or with `ARX_TORTURE=long` a hundred: of the sidecar, of Redis, and of PostgreSQL.
 #[test]
 fn accepted_writes_are_applied_exactly_once_when_servers_and_consumers_are_killed() {
-    let stack = Stack::shared().unwrap();
+    let is_long = std::env::var("ARX_TORTURE").is_ok_and(|form| form == "long");
+    let stack = Stack::start(&StackOptions { durable: true, ..StackOptions::default() }).unwrap();
     let database = stack.database("cache_once").unwrap();
     let [port] = free_ports().unwrap();
     let options = ["--appendonly", "yes", "--appendfsync", "always"];
-    let (url, mut pid) = start_redis(stack, "redis-once", port, &options);
+    let (url, mut pid) = start_redis(&stack, "redis-once", port, &options);
     let variables = [("ARX_REDIS_URL", url.as_str())];
     let scratch = tempfile::tempdir().unwrap();
-    // Each applied write raises the version by one.
-    let versions = "SELECT count(*) || ' ' || coalesce(sum(version), 0) FROM arx.wallet_profiles
-                     WHERE analytics_profile ? 'note'";
-    let mut accepted = 0;
+    let mut accepted = BTreeSet::new();
     let mut daemon = Daemon::start(&database, &variables, scratch.path());
-    for round in 0..6_u32 {
+    for round in 0..if is_long { 100 } else { 6_u32 } {
         for number in 0..10 {
-            let (output, _) =
-                sidecar(&database, &variables, &["annotate", &wallet(1000 + round * 10 + number), "{\"note\": 1}"]);
-            accepted += u32::from(output.status.success());
+            let address = wallet(1000 + round * 10 + number);
+            if sidecar(&database, &variables, &["annotate", &address, "{\"note\": 1}"]).0.status.success() {
+                accepted.insert(address);
+            }
         }
-        if round % 2 == 0 {
-            daemon.kill();
-            daemon = Daemon::start(&database, &variables, scratch.path());
-        } else {
-            run(Command::new("kill").args(["-KILL", &pid.to_string()])).unwrap();
-            assert!(wait_until(LIMIT, || Ok(stack.ended(pid).is_some())).unwrap());
-            (_, pid) = start_redis(stack, "redis-once", port, &options);
+        match round % 3 {
+            0 => {
+                daemon.kill();
+                daemon = Daemon::start(&database, &variables, scratch.path());
+            }
+            1 => {
+                run(Command::new("kill").args(["-KILL", &pid.to_string()])).unwrap();
+                assert!(wait_until(LIMIT, || Ok(stack.ended(pid).is_some())).unwrap());
+                (_, pid) = start_redis(&stack, "redis-once", port, &options);
+            }
+            _ => crash_postgres(&database),
         }
     }
-    assert_eq!(accepted, 60);
-    let all = || Ok(database.query(versions)? == format!("{accepted} {accepted}"));
-    assert!(wait_until(LIMIT, all).unwrap(), "{}: {}", database.query(versions).unwrap(), daemon.log());
-    let (_, text) = sidecar(&database, &variables, &["cache", "stats"]);
-    assert!(
-        wait_until(LIMIT, || Ok(sidecar(&database, &variables, &["cache", "stats"]).1.contains("0 queued"))).unwrap(),
-        "{text}"
-    );
-    assert_eq!(database.query(versions).unwrap(), "60 60", "a write was applied twice");
+    // Both servers ran whenever a write was made.
+    assert_eq!(accepted.len(), if is_long { 1000 } else { 60 }, "{}", daemon.log());
+    let arrived = || -> BTreeSet<String> {
+        let rows = database.query("SELECT wallet_address FROM arx.wallet_profiles WHERE analytics_profile ? 'note'");
+        rows.unwrap().lines().map(str::to_owned).collect()
+    };
+    assert!(wait_until(LIMIT, || Ok(arrived() == accepted)).unwrap(), "{} arrived: {}", arrived().len(), daemon.log());
+    let drained = || Ok(sidecar(&database, &variables, &["cache", "stats"]).1.contains("0 queued"));
+    assert!(wait_until(LIMIT, drained).unwrap(), "{}", sidecar(&database, &variables, &["cache", "stats"]).1);
+    // Each applied write raises the version by one.
+    let twice = "SELECT count(*) FROM arx.wallet_profiles WHERE analytics_profile ? 'note' AND version <> 1";
+    assert_eq!(database.query(twice).unwrap(), "0", "a write was applied twice");
 }
 
 /// Runs commands of a file of text by one connection. Returns the lines of the answers.
@@ -465,4 +484,289 @@ fn a_write_is_accepted_when_replicas_have_it() {
     let (is_accepted, text) = annotate(&[("ARX_REDIS_URL", &url)]);
     run(Command::new("kill").args(["-CONT", &pid.to_string()])).unwrap();
     assert!(!is_accepted && text.contains("0 replicas"), "{text}");
+}
+
+#[test]
+fn faults_of_redis_give_an_error_or_the_truth() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_faults").unwrap();
+    fill(&database, 10);
+    let more = "INSERT INTO arx.wallet_profiles (wallet_address, network_type)
+                SELECT '0x' || lpad(to_hex(n), 40, '0'), 'ethereum' FROM generate_series(100, 3100) AS n";
+    database.query(more).unwrap();
+    let [port] = free_ports().unwrap();
+    let options = ["--appendonly", "yes", "--appendfsync", "always"];
+    let (_, mut pid) = start_redis(stack, "redis-faults", port, &options);
+    let proxy = Proxy::to(port).unwrap();
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let variables = [("ARX_REDIS_URL", url.as_str())];
+    let scratch = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&database, &variables, scratch.path());
+    let read = |number: u32| sidecar(&database, &variables, &["profile", &wallet(number), "--json"]).1;
+    let cached = || Ok(read(1).contains("\"source\":\"cache\""));
+    let is_true = |text: &str| text.contains(&wallet(1)) && text.contains("\"known\":true");
+    let note = || {
+        let (output, text) = sidecar(&database, &variables, &["annotate", &wallet(2), "{\"note\": \"x\"}"]);
+        (output.status.success(), text)
+    };
+    assert!(wait_until(LIMIT, cached).unwrap(), "{}", daemon.log());
+
+    // A script cache that was emptied, for a write and for a read.
+    redis(port, &["SCRIPT", "FLUSH"]);
+    let (is_accepted, text) = note();
+    assert!(is_accepted && is_true(&read(1)), "{text}");
+    // A server that takes no writes, and one without memory: writes are refused with the reason.
+    redis(port, &["REPLICAOF", "127.0.0.1", "1"]);
+    let (is_accepted, text) = note();
+    assert!(!is_accepted && text.contains("read only replica") && is_true(&read(1)), "{text}");
+    redis(port, &["REPLICAOF", "NO", "ONE"]);
+    redis(port, &["CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1"]);
+    let (is_accepted, text) = note();
+    assert!(!is_accepted && text.contains("OOM") && is_true(&read(1)), "{text}");
+    redis(port, &["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(wait_until(LIMIT, cached).unwrap(), "{}", daemon.log());
+
+    // A profile that is too large for the cache is read from PostgreSQL.
+    let large = "UPDATE arx.wallet_profiles SET analytics_profile = jsonb_build_object('text', repeat('x', 1200000))";
+    database.query(&format!("{large} WHERE wallet_address = '{}'", wallet(3))).unwrap();
+    let text = read(3);
+    assert!(text.len() > 1_200_000 && text.contains("\"source\":\"database\""), "{} bytes", text.len());
+
+    // Connections that break in the middle of pipelines, and a server that is killed there: the
+    // command ends with an error or with everything, and an interrupted one is continued.
+    for round in 0..4 {
+        let mut warm = database.sidecar().unwrap();
+        warm.envs(variables).args(["cache", "warm", "--restart"]).stdin(Stdio::null());
+        let mut warm = warm.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let has_begun = || {
+            let commands = redis(port, &["INFO", "commandstats"]);
+            let sets = commands.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or_default();
+            let calls = sets.split(['=', ',']).nth(1).and_then(|calls| calls.parse::<u32>().ok());
+            Ok(calls.is_some_and(|calls| calls > 100) || warm.try_wait()?.is_some())
+        };
+        redis(port, &["CONFIG", "RESETSTAT"]);
+        assert!(wait_until(LIMIT, has_begun).unwrap());
+        if round < 2 {
+            proxy.cut();
+        } else {
+            run(Command::new("kill").args(["-KILL", &pid.to_string()])).unwrap();
+            assert!(wait_until(LIMIT, || Ok(stack.ended(pid).is_some())).unwrap());
+            (_, pid) = start_redis(stack, "redis-faults", port, &options);
+        }
+        let output = warm.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() || text.contains("Redis") || text.contains("in step"), "{text}");
+        assert!(is_true(&read(1)), "round {round}");
+    }
+    let warmed = || Ok(sidecar(&database, &variables, &["cache", "warm"]).0.status.success());
+    assert!(wait_until(LIMIT, warmed).unwrap(), "{}", daemon.log());
+    let equal = || {
+        let (output, text) = sidecar(&database, &variables, &["cache", "verify"]);
+        Ok(output.status.success() && text.contains("0 differ"))
+    };
+    assert!(wait_until(LIMIT, equal).unwrap(), "{}", daemon.log());
+
+    // Every answer is ten seconds late: readers do not wait for it, and a writer learns why.
+    proxy.delay(Duration::from_secs(10));
+    let (status, _, body) = get(daemon.address(), &format!("/v1/wallets/ethereum/{}", wallet(1)));
+    assert_eq!((status, body["profile"]["known"].as_bool()), (200, Some(true)), "{body}");
+    assert_ne!(body["source"], "cache", "{body}");
+    let (is_accepted, text) = note();
+    assert!(!is_accepted && text.contains("Redis"), "{text}");
+    proxy.delay(Duration::ZERO);
+    proxy.cut();
+    assert!(wait_until(LIMIT, cached).unwrap(), "{}", daemon.log());
+}
+
+#[test]
+fn labels_and_logins_wait_like_notes_and_arrive_once() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_writes").unwrap();
+    fill(&database, 5);
+    let [port] = free_ports().unwrap();
+    let (url, _) = start_redis(stack, "redis-writes", port, &[]);
+    let variables = [("ARX_REDIS_URL", url.as_str())];
+    let scratch = tempfile::tempdir().unwrap();
+    let one = wallet(1);
+    let label = |json: &str| sidecar(&database, &variables, &["label", &one, json]);
+    for (json, word) in
+        [("{}", "category"), (r#"{"category": "exchange", "source": "d", "severity": "x"}"#, "severity")]
+    {
+        let (output, text) = label(json);
+        assert!(!output.status.success() && text.contains(word), "{text}");
+    }
+    let exchange = |severity: &str| {
+        let json =
+            format!(r#"{{"category": "exchange", "source": "desk", "label": "Ours", "severity": "{severity}"}}"#);
+        let (output, text) = label(&json);
+        assert!(output.status.success(), "{text}");
+    };
+    exchange("low");
+    exchange("medium");
+    // A category that does not exist is known to PostgreSQL alone.
+    assert!(label(r#"{"category": "no_such_category", "source": "desk"}"#).0.status.success());
+    // Readers see the label at once, and that it waits.
+    let (_, text) = sidecar(&database, &variables, &["profile", &one, "--json"]);
+    let profile: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let labels = profile["profile"]["labels"].as_array().unwrap();
+    let ours: Vec<_> = labels.iter().filter(|label| label["label"] == "Ours").collect();
+    assert_eq!(ours.len(), 1, "{text}");
+    assert_eq!((ours[0]["pending"].as_bool(), ours[0]["severity"].as_str()), (Some(true), Some("medium")));
+    // An entry of another program, of a later time, and one of an earlier time that comes again.
+    let user = database.query("INSERT INTO arx.users (email) VALUES ('ann@example.org') RETURNING user_id").unwrap();
+    let stream = redis(port, &["KEYS", "*:writes"]);
+    let stream = stream.lines().next().unwrap().to_owned();
+    for (at, key) in [("1700000000000000", "a"), ("1600000000000000", "b"), ("1700000000000000", "a"), ("x", "c")] {
+        redis(port, &["XADD", &stream, "*", "key", key, "user", &user, "at", at]);
+    }
+    let daemon = Daemon::start(&database, &variables, scratch.path());
+    let stored = || {
+        database.query(
+            "SELECT string_agg(l.category || ' ' || l.severity || ' ' || l.label, ',') || ' '
+                    || (SELECT extract(epoch FROM u.last_login)::bigint FROM arx.users AS u) || ' '
+                    || (SELECT count(*) FROM arx.applied_writes)
+               FROM arx.address_labels AS l",
+        )
+    };
+    // Two labels and two logins; one label and one login are dead letters.
+    let all = || Ok(stored()? == "exchange medium Ours 1700000000 4");
+    assert!(wait_until(LIMIT, all).unwrap(), "{}: {}", stored().unwrap(), daemon.log());
+    let counts = || Ok(sidecar(&database, &variables, &["cache", "stats"]).1.contains("0 queued, 2 dead letters"));
+    assert!(wait_until(LIMIT, counts).unwrap(), "{}", sidecar(&database, &variables, &["cache", "stats"]).1);
+    wait_for(&database, &variables, &one, &["\"kind\":\"service\"", "\"label\":\"Ours\""]);
+    let (_, text) = sidecar(&database, &variables, &["profile", &one, "--json"]);
+    assert!(!text.contains("\"pending\":true"), "{text}");
+}
+
+/// Runs a command of `session` with a token on standard input.
+fn session(database: &Database<'_>, variables: &[(&str, &str)], arguments: &[&str], token: &str) -> (bool, String) {
+    let mut command = database.sidecar().unwrap();
+    command.envs(variables.iter().copied()).arg("session").args(arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The command may end before it has read the token.
+    let _ = child.stdin.take().unwrap().write_all(token.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+#[test]
+fn sessions_are_extended_by_use_and_revoked_everywhere() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_sessions").unwrap();
+    database.query("INSERT INTO arx.users (email) VALUES ('ann@example.org'), ('bob@example.org')").unwrap();
+    let [port] = free_ports().unwrap();
+    let (url, _) = start_redis(stack, "redis-sessions", port, &[]);
+    let variables = [("ARX_REDIS_URL", url.as_str())];
+    let run = |arguments: &[&str], token: &str| session(&database, &variables, arguments, token);
+    let open = |email: &str| {
+        let (is_open, token) = run(&["open", email], "");
+        assert!(is_open, "{token}");
+        // The log follows.
+        token.lines().next().unwrap().to_owned()
+    };
+    let (is_open, text) = run(&["open", "eve@example.org"], "");
+    assert!(!is_open && text.contains("eve@example.org"), "{text}");
+    let (first, second, bobs) = (open("Ann@example.org"), open("ann@example.org"), open("bob@example.org"));
+    assert_ne!(first, second);
+    for (token, email) in [(&first, "ann@"), (&second, "ann@"), (&bobs, "bob@")] {
+        let (is_valid, text) = run(&["check"], token);
+        assert!(is_valid && text.contains(email), "{text}");
+    }
+    // Redis does not hold what opens a session.
+    let keys = redis(port, &["KEYS", "*:sessions:*"]);
+    let secret = first.split('.').nth(1).unwrap();
+    for key in keys.lines() {
+        assert!(!redis(port, &["HGETALL", key]).contains(secret), "{key}");
+    }
+    for wrong in ["", "x", &first[..first.len() - 1], &first.replace('.', ""), &format!("{first}0")] {
+        assert!(!run(&["check"], wrong).0, "{wrong}");
+    }
+    // One session ends, then all of a user, and those of a user who is suspended.
+    assert!(run(&["revoke"], &first).0 && !run(&["revoke"], &first).0);
+    assert!(!run(&["check"], &first).0 && run(&["check"], &second).0);
+    assert!(run(&["revoke", "--user", "ann@example.org"], "").0);
+    assert!(!run(&["check"], &second).0 && run(&["check"], &bobs).0);
+    database.query("UPDATE arx.users SET status = 'suspended' WHERE email LIKE 'bob%'").unwrap();
+    assert!(!run(&["check"], &bobs).0);
+    database.query("UPDATE arx.users SET status = 'active'").unwrap();
+    assert!(!run(&["check"], &bobs).0, "a session comes back");
+    // Use extends a session up to its longest lifetime; without use, it ends.
+    let expiry = |token: &str| -> u64 {
+        let key = redis(port, &["KEYS", "*:sessions:*"]).trim().to_owned();
+        let found = redis(port, &["HVALS", &key]);
+        assert!(run(&["check"], token).0 || found.is_empty());
+        found.split_whitespace().nth(1).and_then(|time| time.parse().ok()).unwrap()
+    };
+    let third = open("ann@example.org");
+    let before = expiry(&third);
+    assert!(expiry(&third) > before, "use does not extend the session");
+    let short = [("ARX_REDIS_URL", url.as_str()), ("ARX_SESSION_TTL_SECONDS", "1"), ("ARX_SESSION_MAX_SECONDS", "1")];
+    let ended = || Ok(!session(&database, &short, &["check"], &third).0);
+    assert!(wait_until(LIMIT, ended).unwrap(), "the session is older than it may be");
+    let (is_open, fourth) = session(&database, &short, &["open", "ann@example.org"], "");
+    assert!(is_open, "{fourth}");
+    let key = redis(port, &["KEYS", "*:sessions:*"]).trim().to_owned();
+    let is_over = || {
+        let found = redis(port, &["HVALS", &key]);
+        let expires: u64 = found.split_whitespace().nth(1).and_then(|time| time.parse().ok()).unwrap_or(0);
+        let seconds: u64 = redis(port, &["TIME"]).lines().next().unwrap().parse()?;
+        Ok(seconds * 1000 > expires)
+    };
+    assert!(wait_until(LIMIT, is_over).unwrap());
+    assert!(!run(&["check"], &fourth).0, "a session that is not used does not end");
+    // A key of another type is no session, and does not keep its user out.
+    redis(port, &["SET", &key, "x"]);
+    assert!(!run(&["check"], &fourth).0);
+    assert!(run(&["check"], &open("ann@example.org")).0);
+    // The last login arrives.
+    let scratch = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&database, &variables, scratch.path());
+    let logins = "SELECT count(*) FROM arx.users WHERE last_login BETWEEN created_at AND now()";
+    assert!(wait_until(LIMIT, || Ok(database.query(logins)? == "2")).unwrap(), "{}", daemon.log());
+}
+
+#[test]
+fn late_subscribers_get_all_events_or_learn_that_some_are_gone() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_events").unwrap();
+    fill(&database, 10);
+    let [port] = free_ports().unwrap();
+    let (url, _) = start_redis(stack, "redis-events", port, &[]);
+    let variables = [("ARX_REDIS_URL", url.as_str())];
+    let scratch = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&database, &variables, scratch.path());
+    let cached = |number: u32| {
+        Ok(sidecar(&database, &variables, &["profile", &wallet(number), "--json"]).1.contains("\"source\":\"cache\""))
+    };
+    assert!(wait_until(LIMIT, || cached(1)).unwrap(), "{}", daemon.log());
+    let events = |after: Option<&str>| {
+        let options = after.map_or_else(Vec::new, |id| vec!["--after", id]);
+        let (output, text) = sidecar(&database, &variables, &[&["cache", "events"], &options[..]].concat());
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        (output.status.success(), lines.collect::<Vec<_>>())
+    };
+    let change = |number: u32| {
+        let sql = "UPDATE arx.wallet_profiles SET analytics_profile = '{\"x\": 1}' WHERE wallet_address =";
+        database.query(&format!("{sql} '{}'", wallet(number))).unwrap();
+        let announced = || Ok(events(None).1.iter().any(|event| event.to_string().contains(&wallet(number))));
+        assert!(wait_until(LIMIT, announced).unwrap(), "{}", daemon.log());
+    };
+    change(2);
+    let (_, seen) = events(None);
+    let last = seen.last().unwrap()["id"].as_str().unwrap().to_owned();
+    change(3);
+    change(4);
+    // Those after the last one that was seen, in their order, and none twice.
+    let (is_whole, later) = events(Some(&last));
+    let places: Vec<Option<usize>> = [2, 3, 4]
+        .map(|number| later.iter().position(|event| event["changes"]["wallets"].to_string().contains(&wallet(number))))
+        .to_vec();
+    assert!(is_whole && places[0].is_none() && places[1].is_some() && places[1] < places[2], "{later:?}");
+    // The subscriber was away for too long.
+    let key = redis(port, &["KEYS", "*:events"]).trim().to_owned();
+    redis(port, &["XDEL", &key, &last]);
+    let (is_whole, all) = events(Some(&last));
+    assert!(!is_whole && all[0]["missing"] == true && all.len() > later.len(), "{all:?}");
+    let (output, text) = sidecar(&database, &variables, &["cache", "events", "--after", "yesterday"]);
+    assert!(!output.status.success() && text.contains("yesterday"), "{text}");
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use arx_core::address::{Address, AddressError, Network};
+use uuid::Uuid;
 
 use crate::error::SidecarError;
 
@@ -80,9 +81,19 @@ impl Identity {
         self.shard(crc16(format!("{}:{}", wallet.network, wallet.address).as_bytes()) % SHARDS)
     }
 
+    /// Keys of the stream that takes the logins of a user.
+    pub(super) fn shard_of_user(&self, user: Uuid) -> ShardKeys {
+        self.shard(crc16(user.as_bytes()) % SHARDS)
+    }
+
+    /// Key of the sessions of a user: a hash with the digest of each token.
+    pub(super) fn sessions_of(&self, user: Uuid) -> String {
+        format!("{}:{user}", self.shard_of_user(user).sessions)
+    }
+
     pub(crate) fn shard(&self, shard: u16) -> ShardKeys {
         let key = |name: &str| format!("arx:{self}:{{w{shard:02}}}:{name}");
-        ShardKeys { writes: key("writes"), dead: key("dead"), pending: key("pending") }
+        ShardKeys { writes: key("writes"), dead: key("dead"), pending: key("pending"), sessions: key("sessions") }
     }
 }
 
@@ -125,7 +136,7 @@ impl WalletKey {
     }
 
     /// Key of the writes that PostgreSQL has not applied yet: a hash with values as `a:<name>`, and
-    /// the key of the latest write of each as `w:a:<name>`.
+    /// labels as `l:<key>`, and the key of the latest write of each as `w:a:<name>` or `w:l:<key>`.
     pub(super) fn pending(&self, identity: &Identity) -> String {
         format!("{}:{}:{}", identity.shard_of(self).pending, self.network, self.address)
     }
@@ -140,6 +151,8 @@ pub(crate) struct ShardKeys {
     pub(crate) dead: String,
     /// First part of the keys of pending writes.
     pending: String,
+    /// First part of the keys of sessions.
+    sessions: String,
 }
 
 /// CRC-16/XMODEM, the checksum of Redis Cluster.

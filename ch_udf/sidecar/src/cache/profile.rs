@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Row, Statement};
 use utoipa::ToSchema;
 
 use super::keys::WalletKey;
+use super::writes::PendingWrites;
 use crate::error::{Doing, SidecarError};
 use crate::escape::Inline;
 
@@ -75,6 +76,34 @@ impl Profile {
     /// Returns whether the database knows nothing about the wallet.
     pub(super) fn is_unknown(&self) -> bool {
         !self.known && self.risk.state == "unknown"
+    }
+
+    /// Adds what PostgreSQL has not applied yet. A label has no kind before, and the score does not
+    /// know it.
+    ///
+    /// # Errors
+    /// [`SidecarError::Json`].
+    pub(super) fn add(&mut self, pending: PendingWrites) -> Result<(), SidecarError> {
+        let doing = "add pending writes to a profile";
+        self.analytics_profile.extend(pending.annotations);
+        if pending.labels.is_empty() {
+            return Ok(());
+        }
+        let mut labels: Vec<serde_json::Value> = serde_json::from_str(self.labels.get()).doing(doing)?;
+        for label in &pending.labels {
+            let is_applied = |stored: &serde_json::Value| {
+                let (category, source, text) = label.key();
+                stored["category"] == category && stored["source"] == source && stored["label"] == text
+            };
+            labels.retain(|stored| !is_applied(stored));
+            let mut shown = serde_json::to_value(label).doing(doing)?;
+            if let Some(shown) = shown.as_object_mut() {
+                shown.insert("pending".into(), true.into());
+            }
+            labels.push(shown);
+        }
+        self.labels = serde_json::value::to_raw_value(&labels).doing(doing)?;
+        Ok(())
     }
 
     /// Returns the wallet.
@@ -286,11 +315,6 @@ impl Annotation {
 
     pub(super) fn fields(&self) -> &JsonFields {
         &self.fields
-    }
-
-    /// Returns names and values of the pending writes that show it.
-    pub(super) fn shown(&self) -> Vec<(String, String)> {
-        self.fields.iter().map(|(name, value)| (format!("a:{name}"), value.get().to_owned())).collect()
     }
 }
 

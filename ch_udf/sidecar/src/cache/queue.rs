@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 use redis::{Cmd, RedisResult, Script, Value, from_redis_value_ref};
+use uuid::Uuid;
 
 use super::keys::{Identity, ShardKeys, WalletKey};
-use super::profile::{Annotation, JsonFields};
+use super::profile::Annotation;
 use super::store::{PIPELINE, is_wrong_type, set_aside_unless};
+use super::writes::{CustomLabel, PendingWrites, QueuedWrite};
 use crate::error::{Doing, SidecarError};
 use crate::servers::redis::{Connection, Endpoint, Link, publish};
 use crate::servers::{self};
@@ -99,46 +101,40 @@ impl WriteQueue {
         &self.identity
     }
 
-    /// Accepts an annotation. Returns the id of the queued entry.
+    /// Accepts a write. Returns the id of the queued entry.
     ///
     /// # Errors
     /// [`SidecarError::StreamFull`] when queued entries are not applied,
     /// [`SidecarError::NotReplicated`], [`SidecarError::Redis`].
-    pub(crate) async fn annotate(&self, wallet: &WalletKey, annotation: &Annotation) -> Result<String, SidecarError> {
-        let write = [(wallet.clone(), annotation.clone())];
-        self.annotate_many(&write)
-            .await?
-            .pop()
-            .ok_or(SidecarError::Protocol { detail: "Redis gives no answer about a queued annotation".into() })
+    pub(crate) async fn accept(&self, write: QueuedWrite) -> Result<String, SidecarError> {
+        let missing = || SidecarError::Protocol { detail: "Redis gives no answer about a queued write".into() };
+        self.accept_many(std::slice::from_ref(&write)).await?.pop().ok_or_else(missing)
     }
 
-    /// Accepts annotations. Returns the ids of the queued entries. If it fails, some of them may
-    /// have been accepted.
+    /// Accepts writes. Returns the ids of the queued entries. If it fails, some of them may have
+    /// been accepted.
     ///
     /// # Errors
-    /// Errors of [`Self::annotate`].
-    pub(crate) async fn annotate_many(&self, writes: &[(WalletKey, Annotation)]) -> Result<Vec<String>, SidecarError> {
-        let entry = |(wallet, annotation): &(WalletKey, Annotation)| Entry {
-            shard: self.identity.shard_of(wallet),
-            pending: wallet.pending(&self.identity),
-            fields: vec![
-                ("network", wallet.network.clone()),
-                ("address", wallet.address.clone()),
-                ("annotation", annotation.text().to_owned()),
-            ],
-            shown: annotation.shown(),
-        };
+    /// Errors of [`Self::accept`].
+    pub(crate) async fn accept_many(&self, writes: &[QueuedWrite]) -> Result<Vec<String>, SidecarError> {
+        let doing = "queue a write";
         let mut ids = Vec::with_capacity(writes.len());
         for chunk in writes.chunks(PIPELINE) {
-            let entries: Vec<Entry> = chunk.iter().map(entry).collect();
-            ids.extend(self.accept(&entries).await?);
-            self.announce(chunk.iter().map(|(wallet, _)| wallet)).await;
+            let entry = |write: &QueuedWrite| {
+                let shard = write.shard(&self.identity);
+                let pending =
+                    write.wallet().map_or_else(|| shard.writes.clone(), |wallet| wallet.pending(&self.identity));
+                Ok(Entry { shard, pending, fields: write.fields()?, shown: write.shown()? })
+            };
+            let entries = chunk.iter().map(entry).collect::<Result<Vec<_>, serde_json::Error>>().doing(doing)?;
+            ids.extend(self.append_all(&entries).await?);
+            self.announce(chunk.iter().filter_map(QueuedWrite::wallet)).await;
         }
         Ok(ids)
     }
 
     /// Appends entries to their streams. Returns their ids, in the given order.
-    async fn accept(&self, entries: &[Entry]) -> Result<Vec<String>, SidecarError> {
+    async fn append_all(&self, entries: &[Entry]) -> Result<Vec<String>, SidecarError> {
         let doing = "queue a write";
         if !self.connection.is_cluster() {
             return self.append(entries).await;
@@ -183,15 +179,19 @@ impl WriteQueue {
             let missing = || SidecarError::Protocol { detail: "Redis gives no answer about a queued write".into() };
             let reply = reply.ok_or_else(missing)?.doing(doing)?;
             let id: String = from_redis_value_ref(&reply).map_err(redis::RedisError::from).doing(doing)?;
-            if let Some(length) = id.strip_prefix("FULL ") {
-                return Err(SidecarError::StreamFull {
-                    stream: entry.shard.writes.clone(),
-                    length: length.parse().unwrap_or(MAX_STREAM_LENGTH),
-                });
-            }
+            Self::require_room(&entry.shard, &id)?;
             ids.push(id);
         }
         Ok(ids)
+    }
+
+    /// Checks that a script has accepted a write.
+    fn require_room(shard: &ShardKeys, reply: &str) -> Result<(), SidecarError> {
+        let Some(length) = reply.strip_prefix("FULL ") else { return Ok(()) };
+        Err(SidecarError::StreamFull {
+            stream: shard.writes.clone(),
+            length: length.parse().unwrap_or(MAX_STREAM_LENGTH),
+        })
     }
 
     /// Makes the call that accepts an entry. A call that is repeated, because its answer was lost,
@@ -203,7 +203,7 @@ impl WriteQueue {
             false => redis::cmd("EVALSHA").arg(Script::new(ADD).get_hash()).to_owned(),
         };
         call.arg(2).arg(&entry.pending).arg(&entry.shard.writes);
-        call.arg(MAX_STREAM_LENGTH).arg(format!("{:032x}", fastrand::u128(..))).arg(entry.fields.len() * 2);
+        call.arg(MAX_STREAM_LENGTH).arg(write_key()).arg(entry.fields.len() * 2);
         for (name, value) in &entry.fields {
             call.arg(name).arg(value);
         }
@@ -259,8 +259,8 @@ impl WriteQueue {
     ///
     /// # Errors
     /// [`SidecarError::Redis`].
-    pub(super) async fn pending(&self, wallets: &[WalletKey]) -> Result<Vec<JsonFields>, SidecarError> {
-        let doing = "read pending annotations";
+    pub(super) async fn pending(&self, wallets: &[WalletKey]) -> Result<Vec<PendingWrites>, SidecarError> {
+        let doing = "read pending writes";
         let mut found = Vec::with_capacity(wallets.len());
         for chunk in wallets.chunks(PIPELINE) {
             let mut commands = redis::pipe();
@@ -275,18 +275,81 @@ impl WriteQueue {
                     Err(error) if is_wrong_type(&error) => Vec::new(),
                     fields => fields.doing(doing)?,
                 };
-                let fields = fields.into_iter().filter_map(|(name, value)| {
-                    let value = serde_json::from_str(&value).ok()?;
-                    Some((name.strip_prefix("a:")?.to_owned(), value))
-                });
-                found.push(fields.collect());
+                found.push(PendingWrites::read(fields));
             }
         }
         Ok(found)
     }
+
+    /// Opens a session by a script, which appends the login to the stream of the user.
+    ///
+    /// # Errors
+    /// Errors of [`Self::accept`].
+    pub(super) async fn login(&self, script: &str, user: Uuid, arguments: &[String; 5]) -> Result<(), SidecarError> {
+        let doing = "open a session";
+        let shard = self.identity.shard_of_user(user);
+        let sessions = self.identity.sessions_of(user);
+        let mut call = redis::cmd("EVAL");
+        call.arg(script).arg(2).arg(&sessions).arg(&shard.writes);
+        call.arg(MAX_STREAM_LENGTH).arg(write_key()).arg(arguments);
+        let reply = match self.send(std::slice::from_ref(&call)).await?.pop() {
+            Some(Err(error)) if is_wrong_type(&error) => {
+                let mut connection = self.connection();
+                set_aside_unless(&mut connection, &sessions, "hash").await?;
+                set_aside_unless(&mut connection, &shard.writes, "stream").await?;
+                self.send(std::slice::from_ref(&call)).await?.pop()
+            }
+            reply => reply,
+        };
+        let reply = reply.unwrap_or(Ok(Value::Nil)).doing(doing)?;
+        let id: String = from_redis_value_ref(&reply).map_err(redis::RedisError::from).doing(doing)?;
+        Self::require_room(&shard, &id)
+    }
+
+    /// Calls a script of the sessions of a user.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn call_sessions(
+        &self,
+        script: &str,
+        user: Uuid,
+        arguments: &[String],
+        doing: &'static str,
+    ) -> Result<Value, SidecarError> {
+        let mut call = redis::cmd("EVAL");
+        call.arg(script).arg(1).arg(self.identity.sessions_of(user)).arg(arguments);
+        match call.query_async(&mut self.connection()).await {
+            // A value of another type is no session; the next login puts it aside.
+            Err(error) if is_wrong_type(&error) => Ok(Value::Nil),
+            reply => reply.doing(doing),
+        }
+    }
+
+    /// Removes one session of a user, or all. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`], [`SidecarError::NotReplicated`].
+    pub(super) async fn remove_sessions(&self, user: Uuid, digest: Option<&str>) -> Result<bool, SidecarError> {
+        let sessions = self.identity.sessions_of(user);
+        let command = match digest {
+            Some(digest) => redis::cmd("HDEL").arg(sessions).arg(digest).to_owned(),
+            None => redis::cmd("UNLINK").arg(sessions).to_owned(),
+        };
+        let reply = match self.send(&[command]).await?.pop().unwrap_or(Ok(Value::Nil)) {
+            Err(error) if is_wrong_type(&error) => Value::Nil,
+            reply => reply.doing("revoke a session")?,
+        };
+        Ok(reply == Value::Int(1))
+    }
 }
 
-/// Accepts annotations for PostgreSQL.
+/// Returns the key of a new write, by which it is applied once.
+fn write_key() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// Accepts notes and labels of wallets for PostgreSQL.
 #[derive(Clone)]
 pub struct WalletWriter {
     queue: WriteQueue,
@@ -313,6 +376,16 @@ impl WalletWriter {
     /// [`SidecarError::StreamFull`] when queued entries are not applied,
     /// [`SidecarError::NotReplicated`], [`SidecarError::Redis`].
     pub async fn annotate(&self, wallet: &WalletKey, annotation: &Annotation) -> Result<String, SidecarError> {
-        self.queue.annotate(wallet, annotation).await
+        self.queue.accept(QueuedWrite::Annotation(wallet.clone(), annotation.clone())).await
+    }
+
+    /// Accepts a label. Returns the id of the queued entry.
+    ///
+    /// # Errors
+    /// [`SidecarError::Input`] for a malformed label, and those of [`Self::annotate`]. A category
+    /// that does not exist makes a dead letter.
+    pub async fn label(&self, wallet: &WalletKey, label: &CustomLabel) -> Result<String, SidecarError> {
+        label.check()?;
+        self.queue.accept(QueuedWrite::Label(wallet.clone(), label.clone())).await
     }
 }

@@ -14,10 +14,11 @@ use super::breaker::Breaker;
 use super::database::{Batch, Database};
 use super::keys::{Identity, WalletKey};
 use super::local::LocalCache;
-use super::profile::{JsonFields, Profile};
+use super::profile::Profile;
 use super::queue::WriteQueue;
 use super::store::{Cached, FILL_LIMIT, ProfileCache, Writer};
 use super::watermark::{Changes, Height, Watermark};
+use super::writes::PendingWrites;
 use crate::error::{Chain, SidecarError};
 use crate::servers::redis::{Endpoint, subscribe};
 use crate::settings::Settings;
@@ -357,7 +358,7 @@ impl Inner {
             }
             let is_due = is_due(&cached, fastrand::f64());
             let pending = self.ask(CACHE_LIMIT, queue.pending(std::slice::from_ref(wallet))).await?;
-            let answer = answer(cached, &watermark, pending.into_iter().next().unwrap_or_default());
+            let answer = answer(cached, &watermark, pending.into_iter().next().unwrap_or_default()).ok()?;
             self.local.insert(wallet, &answer, &watermark);
             if is_due {
                 self.counts.early.fetch_add(1, Ordering::Relaxed);
@@ -392,7 +393,7 @@ impl Inner {
             let cached = cached.filter(|cached| {
                 watermark.covers(&wallet.network, cached.height) && watermark.reaches(cached.height, wanted)
             })?;
-            let answer = answer(cached, &watermark, pending);
+            let answer = answer(cached, &watermark, pending).ok()?;
             self.local.insert(wallet, &answer, &watermark);
             Some(answer)
         });
@@ -456,9 +457,9 @@ impl Inner {
                 Some((_, queue)) => self.ask(BATCH_LIMIT, queue.pending(&keys)).await.unwrap_or_default(),
                 None => Vec::new(),
             };
-            let pending = pending.into_iter().chain(std::iter::repeat_with(JsonFields::new));
+            let pending = pending.into_iter().chain(std::iter::repeat_with(PendingWrites::default));
             for ((mut profile, wallet), pending) in profiles.into_iter().zip(keys).zip(pending) {
-                profile.analytics_profile.extend(pending);
+                profile.add(pending)?;
                 answers.insert(wallet, Answer::new(profile, snapshot.clone(), height, height));
             }
         }
@@ -467,12 +468,12 @@ impl Inner {
 }
 
 /// Makes an answer of a cached profile. It is true at the watermark, if that is later.
-fn answer(cached: Cached, watermark: &Watermark, pending: JsonFields) -> Arc<Answer> {
+fn answer(cached: Cached, watermark: &Watermark, pending: PendingWrites) -> Result<Arc<Answer>, SidecarError> {
     let Cached { height, snapshot, mut profile, .. } = cached;
-    profile.analytics_profile.extend(pending);
+    profile.add(pending)?;
     // The height stays that of the value: floors are compared with it.
     let snapshot = if watermark.height > height { watermark.snapshot.clone() } else { snapshot };
-    Answer::new(profile, snapshot, height, height.max(watermark.height))
+    Ok(Answer::new(profile, snapshot, height, height.max(watermark.height)))
 }
 
 /// Returns whether a reader should read a profile again before it expires: the sooner it expires

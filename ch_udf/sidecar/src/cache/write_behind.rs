@@ -1,7 +1,7 @@
-//! Brings queued annotations from Redis into `arx.wallet_profiles`. Owns the consumer group and the
-//! order: entries of a stream are applied in the order of their ids, in one transaction a batch,
-//! acknowledged after PostgreSQL has committed, and never applied twice: each write has a key,
-//! which is stored in the transaction that applies it.
+//! Brings queued writes from Redis into PostgreSQL: notes, labels and logins. Owns the consumer
+//! group and the order: entries of a stream are applied in the order of their ids, in one
+//! transaction a batch, acknowledged after PostgreSQL has committed, and never applied twice: each
+//! write has a key, which is stored in the transaction that applies it.
 //!
 //! A duty allows one writer a database, so entries that a dead writer left pending are taken over
 //! before any later one is read.
@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use redis::streams::{StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands, Script, from_redis_value_ref};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 use super::follower::identity;
 use super::keys::{Identity, SHARDS, ShardKeys, WalletKey};
-use super::profile::{Annotation, JsonFields};
+use super::profile::JsonFields;
 use super::queue::WriteQueue;
 use super::store::{ProfileCache, is_wrong_type, set_aside_unless};
 use super::watermark::Height;
+use super::writes::{QueuedWrite, latest_labels};
 use crate::error::{Chain, Doing, Failure, SidecarError};
 use crate::retry::ErrorKind;
 use crate::servers::postgres::{self, Duty};
@@ -56,6 +57,25 @@ const MERGE: &str = "
        SET analytics_profile = p.analytics_profile || excluded.analytics_profile, version = p.version + 1,
            updated_at = now()";
 
+/// A category that does not exist violates the foreign key.
+const LABEL: &str = "
+    INSERT INTO arx.address_labels (network, address, category, severity, label, source, confidence)
+    SELECT w.network, w.address, l.category, COALESCE(l.severity::arx.label_severity_enum, c.severity, 'none'),
+           COALESCE(l.label, ''), l.source, l.confidence
+      FROM unnest($1::text[], $2::text[], $3::text[]) AS w (network, address, document)
+     CROSS JOIN LATERAL jsonb_to_record(w.document::jsonb)
+                AS l (category text, severity text, label text, source text, confidence numeric(4,3))
+      LEFT JOIN arx.label_categories AS c ON c.category = l.category
+     ORDER BY w.network COLLATE \"C\", w.address COLLATE \"C\", l.category COLLATE \"C\"
+    ON CONFLICT ON CONSTRAINT address_labels_key
+    DO UPDATE SET severity = excluded.severity, confidence = excluded.confidence, valid_to = 'infinity'";
+
+const LOGIN: &str = "
+    UPDATE arx.users AS u SET last_login = w.at
+      FROM (SELECT l.id::uuid AS user_id, to_timestamp(l.micros / 1e6) AS at
+              FROM unnest($1::text[], $2::bigint[]) AS l (id, micros)) AS w
+     WHERE u.user_id = w.user_id AND (u.last_login IS NULL OR u.last_login < w.at)";
+
 /// A redelivery comes within seconds, or as soon as a writer runs again, which is before it prunes.
 const PRUNE: &str = "DELETE FROM arx.applied_writes WHERE applied_at < now() - interval '7 days'";
 
@@ -85,7 +105,7 @@ impl Drained {
     }
 }
 
-/// The consumer of queued annotations.
+/// The consumer of queued writes.
 pub(crate) struct Writer {
     postgres: Client,
     queue: WriteQueue,
@@ -98,12 +118,11 @@ pub(crate) struct Writer {
     set_aside: u64,
 }
 
-/// A queued annotation.
+/// An entry of a stream.
 struct Write {
     id: String,
     key: String,
-    wallet: WalletKey,
-    annotation: Annotation,
+    write: QueuedWrite,
 }
 
 /// A batch that PostgreSQL has committed, before it is acknowledged.
@@ -200,7 +219,7 @@ impl Writer {
                     self.prepare().await?;
                     break;
                 }
-                Err(error) => return Err(error.into_sidecar_error("read queued annotations")),
+                Err(error) => return Err(error.into_sidecar_error("read queued writes")),
             };
             if !entries.is_empty() {
                 let (applied, counts) = self.apply(keys.clone(), entries).await?;
@@ -260,7 +279,7 @@ impl Writer {
         let mut sum = 0;
         for shard in 0..SHARDS {
             let key = self.identity.shard(shard).writes;
-            let length: u64 = self.redis.xlen(key).await.doing("count queued annotations")?;
+            let length: u64 = self.redis.xlen(key).await.doing("count queued writes")?;
             sum += length;
         }
         Ok(sum)
@@ -318,29 +337,17 @@ impl Writer {
         if writes.is_empty() {
             return Ok(0);
         }
-        let doing = "apply annotations";
+        let doing = "apply writes";
         let transaction = self.postgres.transaction().await.doing(doing)?;
         let keys: Vec<&str> = writes.iter().map(|write| write.key.as_str()).collect();
         let rows = transaction.query(CLAIM, &[&keys]).await.doing(doing)?;
         let mut fresh: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
-        let mut merged: BTreeMap<(&str, &str), JsonFields> = BTreeMap::new();
-        let mut applied = 0;
-        for write in writes {
-            if fresh.remove(&write.key) {
-                applied += 1;
-                let wallet = (write.wallet.network.as_str(), write.wallet.address.as_str());
-                merged.entry(wallet).or_default().extend(write.annotation.fields().clone());
-            }
-        }
-        let (mut networks, mut addresses, mut annotations) = (Vec::new(), Vec::new(), Vec::new());
-        for ((network, address), fields) in merged {
-            networks.push(network);
-            addresses.push(address);
-            annotations.push(serde_json::to_string(&fields).doing(doing)?);
-        }
-        if applied > 0 {
-            transaction.execute(MERGE, &[&networks, &addresses, &annotations]).await.doing(doing)?;
-        }
+        let fresh: Vec<&QueuedWrite> =
+            writes.iter().filter(|write| fresh.remove(&write.key)).map(|write| &write.write).collect();
+        merge_annotations(&transaction, &fresh).await?;
+        add_labels(&transaction, &fresh).await?;
+        record_logins(&transaction, &fresh).await?;
+        let applied = fresh.len();
         transaction.commit().await.doing(doing)?;
         Ok(applied)
     }
@@ -348,7 +355,7 @@ impl Writer {
     /// Moves dead entries to the dead-letter stream, removes the writes from the pending ones of
     /// their wallets, then acknowledges and removes all entries.
     async fn finish(&mut self, applied: &Applied) -> Result<(), SidecarError> {
-        let doing = "acknowledge annotations";
+        let doing = "acknowledge writes";
         let Applied { keys, entries, writes, dead } = applied;
         let source = include_str!("../../../../sql/redis/write_done.lua");
         let script = Script::new(source);
@@ -358,21 +365,24 @@ impl Writer {
             tracing::warn!(
                 stream = keys.writes,
                 id,
-                "an annotation cannot be applied and becomes a dead letter, which holds the reason"
+                "a write cannot be applied and becomes a dead letter, which holds the reason"
             );
             let add = commands.cmd("XADD").arg(&keys.dead).arg("MAXLEN").arg("~").arg(MAX_DEAD).arg("*");
             add.arg("id").arg(id).arg("reason").arg(reason);
             if let Some(entry) = entries.iter().find(|entry| entry.id == *id) {
-                for name in ["network", "address", "annotation", "key"] {
-                    add.arg(name).arg(field(entry, name).unwrap_or_default());
+                for name in ["network", "address", "annotation", "label", "user", "at", "key"] {
+                    if let Some(value) = field(entry, name) {
+                        add.arg(name).arg(value);
+                    }
                 }
             }
             add.ignore();
         }
-        for write in writes {
-            let call = commands.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(write.wallet.pending(&self.identity));
-            call.arg(&write.key);
-            for (name, _) in write.annotation.shown() {
+        for Write { key, write, .. } in writes {
+            let Some(wallet) = write.wallet() else { continue };
+            let call = commands.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(wallet.pending(&self.identity));
+            call.arg(key);
+            for (name, _) in write.shown().doing(doing)? {
                 call.arg(name);
             }
             call.ignore();
@@ -380,8 +390,8 @@ impl Writer {
         let done: redis::RedisResult<()> = commands.query_async(&mut self.redis).await;
         if done.as_ref().is_err_and(is_wrong_type) {
             self.set_aside += u64::from(set_aside_unless(&mut self.redis, &keys.dead, "stream").await?);
-            for write in writes {
-                let pending = write.wallet.pending(&self.identity);
+            for wallet in writes.iter().filter_map(|write| write.write.wallet()) {
+                let pending = wallet.pending(&self.identity);
                 self.set_aside += u64::from(set_aside_unless(&mut self.redis, &pending, "hash").await?);
             }
             // The other commands have the same effect when they are repeated.
@@ -397,18 +407,72 @@ impl Writer {
     }
 }
 
+/// Merges annotations into the profiles of their wallets.
+async fn merge_annotations(transaction: &Transaction<'_>, writes: &[&QueuedWrite]) -> Result<(), SidecarError> {
+    let doing = "apply annotations";
+    let mut merged: BTreeMap<&WalletKey, JsonFields> = BTreeMap::new();
+    for write in writes {
+        if let QueuedWrite::Annotation(wallet, annotation) = write {
+            merged.entry(wallet).or_default().extend(annotation.fields().clone());
+        }
+    }
+    if merged.is_empty() {
+        return Ok(());
+    }
+    let (mut networks, mut addresses, mut annotations) = (Vec::new(), Vec::new(), Vec::new());
+    for (WalletKey { network, address }, fields) in &merged {
+        networks.push(network);
+        addresses.push(address);
+        annotations.push(serde_json::to_string(fields).doing(doing)?);
+    }
+    transaction.execute(MERGE, &[&networks, &addresses, &annotations]).await.doing(doing)?;
+    Ok(())
+}
+
+/// Adds labels, or replaces severity and confidence of those that are there.
+async fn add_labels(transaction: &Transaction<'_>, writes: &[&QueuedWrite]) -> Result<(), SidecarError> {
+    let doing = "apply labels";
+    let labels = latest_labels(writes.iter().filter_map(|write| match write {
+        QueuedWrite::Label(wallet, label) => Some((wallet, label)),
+        QueuedWrite::Annotation(..) | QueuedWrite::Login { .. } => None,
+    }));
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let networks: Vec<&str> = labels.iter().map(|(wallet, _)| wallet.network.as_str()).collect();
+    let addresses: Vec<&str> = labels.iter().map(|(wallet, _)| wallet.address.as_str()).collect();
+    let texts = labels.iter().map(|(_, label)| serde_json::to_string(label)).collect::<Result<Vec<_>, _>>();
+    transaction.execute(LABEL, &[&networks, &addresses, &texts.doing(doing)?]).await.doing(doing)?;
+    Ok(())
+}
+
+/// Records the latest login of each user. A user who was removed since has none.
+async fn record_logins(transaction: &Transaction<'_>, writes: &[&QueuedWrite]) -> Result<(), SidecarError> {
+    let mut latest: BTreeMap<String, i64> = BTreeMap::new();
+    for write in writes {
+        if let QueuedWrite::Login { user, at } = write {
+            let time = latest.entry(user.to_string()).or_insert(*at);
+            *time = (*time).max(*at);
+        }
+    }
+    if latest.is_empty() {
+        return Ok(());
+    }
+    let (users, times): (Vec<String>, Vec<i64>) = latest.into_iter().unzip();
+    transaction.execute(LOGIN, &[&users, &times]).await.doing("record logins")?;
+    Ok(())
+}
+
 fn field(entry: &StreamId, name: &str) -> Option<String> {
     entry.map.get(name).and_then(|value| from_redis_value_ref(value).ok())
 }
 
 /// Parses an entry of the stream, or returns the reason why it is malformed.
 fn read_entry(keys: &ShardKeys, entry: &StreamId) -> Result<Write, String> {
-    let part = |name: &str| field(entry, name).ok_or_else(|| format!("field {name} is missing"));
-    let wallet = WalletKey::parse(&part("address")?, &part("network")?).map_err(|error| error.to_string())?;
-    let annotation = Annotation::parse(&part("annotation")?).map_err(|error| error.to_string())?;
+    let write = QueuedWrite::parse(|name| field(entry, name))?;
     // An entry of another program.
     let key = field(entry, "key").unwrap_or_else(|| format!("{}/{}", keys.writes, entry.id));
-    Ok(Write { id: entry.id.clone(), key, wallet, annotation })
+    Ok(Write { id: entry.id.clone(), key, write })
 }
 
 #[cfg(test)]
@@ -421,17 +485,14 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_entry_is_rejected_with_its_reason() {
-        let address = ("address", "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed");
-        let network = ("network", "ethereum");
+    fn an_entry_of_another_program_has_its_id_for_a_key() {
         let keys = Identity::new(1, 1, 5).shard(3);
-        let reason = |fields: &[(&str, &str)]| read_entry(&keys, &entry(fields)).err().unwrap();
-        assert!(reason(&[address, network]).contains("annotation is missing"));
-        assert!(reason(&[address, network, ("annotation", "[1]")]).contains("[1]"));
-        assert!(reason(&[("address", "0xzz"), network, ("annotation", "{\"a\": 1}")]).contains("0xzz"));
-        let write = |fields: &[(&str, &str)]| read_entry(&keys, &entry(fields)).unwrap().key;
+        let wallet = [("address", "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"), ("network", "ethereum")];
+        let key =
+            |more: &[(&str, &str)]| read_entry(&keys, &entry(&[&wallet[..], more].concat())).map(|write| write.key);
         let annotation = ("annotation", "{\"a\": 1}");
-        assert_eq!(write(&[address, network, annotation, ("key", "k")]), "k");
-        assert_eq!(write(&[address, network, annotation]), "arx:1.1.5:{w03}:writes/17-3");
+        assert_eq!(key(&[annotation, ("key", "k")]).unwrap(), "k");
+        assert_eq!(key(&[annotation]).unwrap(), "arx:1.1.5:{w03}:writes/17-3");
+        assert!(key(&[]).unwrap_err().contains("annotation is missing"));
     }
 }

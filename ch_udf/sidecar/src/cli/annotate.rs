@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CommandError;
-use crate::cache::{Annotation, WalletKey, WriteQueue, identity};
+use crate::cache::{Annotation, QueuedWrite, WalletKey, WriteQueue, identity};
 use crate::escape::Inline;
 use crate::servers::postgres;
 use crate::settings::Settings;
@@ -29,7 +29,7 @@ impl AnnotateArgs {
         let annotation = Annotation::parse(&self.annotation)?;
         let (identity, _) = identity(&postgres::connect(settings).await?.client).await?;
         let queue = WriteQueue::connect(settings, identity).await?;
-        let id = queue.annotate(&key, &annotation).await?;
+        let id = queue.accept(QueuedWrite::Annotation(key.clone(), annotation)).await?;
         let stream = queue.identity().shard_of(&key).writes;
         println!("queued as {} in {stream}; a running `arx-sidecar run` writes it to PostgreSQL", Inline(id));
         Ok(ExitCode::SUCCESS)

@@ -1,15 +1,15 @@
 //! `arx-sidecar cache`: fills, compares, describes and empties the cached profiles.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, ProgressBar};
 
 use super::{CommandError, exit_code};
-use crate::cache::{self, ProfileCache, SHARDS, identity, remove_all};
+use crate::cache::{self, ProfileCache, SHARDS, Subscriber, identity, remove_all};
 use crate::error::Doing;
-use crate::escape::Inline;
+use crate::escape::{Inline, JsonText};
 use crate::servers::postgres;
 use crate::servers::redis::{Endpoint, connect, information};
 use crate::settings::Settings;
@@ -25,6 +25,8 @@ pub(super) enum CacheCommand {
     Verify,
     /// Print what the cache and the streams of writes hold
     Stats,
+    /// Print the changes that the sidecar announced, one JSON object a line
+    Events(EventsArgs),
     /// Remove the cached profiles of this database; writes that wait for PostgreSQL stay
     Flush,
 }
@@ -36,12 +38,50 @@ pub(super) struct WarmArgs {
     restart: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct EventsArgs {
+    /// Id of the last event that was seen; without it, the oldest one that is kept comes first
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+    /// Go on with events as they come
+    #[arg(long)]
+    follow: bool,
+}
+
+/// Pause between looks for events.
+const EVENT_POLL: Duration = Duration::from_millis(100);
+
+impl EventsArgs {
+    async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        let (identity, _) = identity(&postgres::connect(settings).await?.client).await?;
+        let cache = ProfileCache::connect(settings, identity).await?;
+        let (mut subscriber, is_missing) = Subscriber::begin(cache, self.after.as_deref()).await?;
+        if is_missing {
+            println!("{}", serde_json::json!({ "missing": true }));
+        }
+        loop {
+            let events = subscriber.next().await?;
+            for event in &events {
+                let changes: serde_json::Value = serde_json::from_str(&event.changes).unwrap_or_default();
+                println!("{}", JsonText(serde_json::json!({ "id": event.id, "changes": changes })));
+            }
+            if events.is_empty() {
+                if !self.follow {
+                    return Ok(exit_code(!is_missing));
+                }
+                tokio::time::sleep(EVENT_POLL).await;
+            }
+        }
+    }
+}
+
 impl CacheCommand {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         match self {
             Self::Warm(args) => args.run(settings).await,
             Self::Verify => verify(settings).await,
             Self::Stats => stats(settings).await,
+            Self::Events(args) => args.run(settings).await,
             Self::Flush => flush(settings).await,
         }
     }

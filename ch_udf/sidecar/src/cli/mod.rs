@@ -9,12 +9,14 @@ mod deliver;
 mod export;
 mod import;
 mod import_labels;
+mod label;
 mod maintain;
 mod maintain_indexes;
 mod profile;
 mod risk_fit;
 mod risk_report;
 mod risk_score;
+mod session;
 mod status;
 mod sync;
 mod tune;
@@ -91,6 +93,11 @@ enum Command {
     Cache(cache::CacheCommand),
     /// Add the keys of a JSON object to a wallet's analytics_profile, through Redis
     Annotate(annotate::AnnotateArgs),
+    /// Give a label to an address, through Redis
+    Label(label::LabelArgs),
+    /// Open, check and revoke sessions of users
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Do the upkeep that cannot run inside a function: indexes, DETACH CONCURRENTLY, archives; or
     /// run the schedules
     Maintain(maintain::MaintainArgs),
@@ -196,6 +203,8 @@ impl Command {
             Self::Profile(args) => args.run(settings).await,
             Self::Cache(command) => command.run(settings).await,
             Self::Annotate(args) => args.run(settings).await,
+            Self::Label(args) => args.run(settings).await,
+            Self::Session(command) => command.run(settings).await,
             Self::Maintain(args) => args.run(settings).await,
             Self::RestoreArchive(args) => args.run(settings).await,
             Self::MaintainIndexes(args) => args.run(settings).await,

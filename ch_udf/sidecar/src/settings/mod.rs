@@ -150,6 +150,10 @@ settings! {
     /// has a replica when the sidecar connects
     #[serde(deserialize_with = "number_or_text")]
     write_replicas: Option<u32> = None, Values::number("replicas", 0, 100);
+    /// time after which a session of a user ends that is not used
+    session_ttl_seconds: u64 = 1800, Values::number("seconds", 1, 31_536_000);
+    /// time after which a session ends in any case
+    session_max_seconds: u64 = 604_800, Values::number("seconds", 1, 31_536_000);
     /// lifetime of a cached profile that no change replaces, plus or minus a tenth
     profile_ttl_seconds: u64 = 3600, Values::number("seconds", 10, 31_536_000);
     /// time between two looks for changed profiles
