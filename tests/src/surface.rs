@@ -18,9 +18,11 @@ SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORD
 /// Arguments of the calls: parameter, type, expression. A function can have a line of its own.
 const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("action", "text", "'create'"),
+    ("actions", "text[]", "'{}'"),
     ("address", "text", "'w1'"),
     ("addresses", "text[]", "'{w1,w2,w3}'"),
     ("alert_id", "bigint", "1"),
+    ("alert_ids", "bigint[]", "'{}'"),
     ("alias", "text", "'f'"),
     ("amount", "numeric", "1"),
     ("amount_usd", "numeric", "1"),
@@ -54,6 +56,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("delivery_id", "bigint", "1"),
     ("description", "text", "'x'"),
     ("destination", "text", "'log'"),
+    ("details", "jsonb[]", "'{}'"),
     ("document", "jsonb", "jsonb_set(arx.default_risk_model(), '{version}', to_jsonb('m' || random()))"),
     ("duty", "text", "'feed'"),
     ("earliest", "timestamp with time zone", "'2024-01-01'"),
@@ -152,6 +155,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("run_query.name", "text", "'top_wallets'"),
     ("score", "numeric", "50"),
     ("seen", "pg_snapshot", "'1:1:'"),
+    ("seen", "text", "''"),
     ("sender", "jsonb", "'{}'"),
     ("since", "pg_snapshot", "'1:1:'"),
     ("since", "timestamp with time zone", "'2024-01-01'"),
