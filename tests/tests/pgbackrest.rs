@@ -77,6 +77,33 @@ impl Repository {
     fn pgbackrest(&self, arguments: &[&str]) -> String {
         run(&mut self.command(arguments)).unwrap()
     }
+
+    /// Runs `arx-sidecar backup check` as the user of the backups, who may not reach the workspace.
+    /// No file may be larger than `blocks` KB. Returns the report, or the message.
+    fn check(&self, stack: &Stack, blocks: &str) -> Result<serde_json::Value, String> {
+        let sidecar = self.folder.path().join("arx-sidecar");
+        if !sidecar.exists() {
+            std::fs::copy(programs::sidecar().unwrap(), &sidecar).unwrap();
+            self.account.create_folder(&self.folder.path().join("scratch")).unwrap();
+        }
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        let mut command = self.account.command("bash");
+        command.arg("-c").arg(script).arg(sidecar).args(["backup", "check", "--json", "--pgbackrest-config"]);
+        command.arg(self.path("pgbackrest.conf")).args(["--folder", &self.path("scratch")]);
+        command.arg("--programs").arg(stack.cluster().programs());
+        let output = command.env_remove("PGHOST").stdin(Stdio::null()).output().unwrap();
+        let left = std::fs::read_dir(self.folder.path().join("scratch")).unwrap().count();
+        assert_eq!(left, 0, "the scratch folder is removed");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(serde_json::from_slice(&output.stdout).unwrap()) } else { Err(errors) }
+    }
+
+    /// The file of an archived segment of WAL.
+    fn segment(&self, name: &str) -> PathBuf {
+        let pattern = format!("{name}-*");
+        let found = run(Command::new("find").arg(self.path("repository/archive")).args(["-name", &pattern])).unwrap();
+        PathBuf::from(found.trim())
+    }
 }
 
 #[test]
@@ -103,6 +130,7 @@ fn a_lost_cluster_comes_back_to_a_point_in_time_and_the_feed_goes_on() {
     database.query(&insert("kept", "2024-02-01", 30)).unwrap();
     repository.pgbackrest(&["--type=diff", "backup"]);
     database.query(&insert("late", "2024-03-01", 7)).unwrap();
+    let late = database.query("SELECT pg_walfile_name(pg_switch_wal())").unwrap();
     sidecar(&["sync"]);
     let expected = [REACH, SCORES, FACTS].map(|sql| database.query(sql).unwrap());
     let point = database.query("SELECT clock_timestamp()").unwrap();
@@ -113,6 +141,27 @@ fn a_lost_cluster_comes_back_to_a_point_in_time_and_the_feed_goes_on() {
         Ok(database.query(&format!("SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver"))? == "t")
     });
     assert!(archived.unwrap(), "{last} was not archived");
+
+    // The backup restores as a whole: all 148 transactions come back from it and from the WAL.
+    let report = repository.check(&stack, "unlimited").unwrap();
+    assert_eq!((report["type"].as_str(), report["last_wal"].as_str()), (Some("diff"), Some(last.as_str())), "{report}");
+    let checked = report["databases"].as_array().unwrap().iter().find(|checked| checked["name"] == database.name());
+    let checked = checked.unwrap();
+    assert_eq!(checked["transactions"], 148, "{checked}");
+    assert!(checked["relations_checked"].as_u64().unwrap() > 50 && checked["graph_comparisons"].as_u64().unwrap() > 0);
+    // A gap in the archive, no room, a wrong passphrase.
+    let segment = repository.segment(&late);
+    let aside = segment.with_extension("aside");
+    std::fs::rename(&segment, &aside).unwrap();
+    let gap = repository.check(&stack, "unlimited").unwrap_err();
+    assert!(gap.contains("the archive has a gap") && gap.contains(&late) && gap.contains(&last), "{gap}");
+    std::fs::rename(&aside, &segment).unwrap();
+    let full = repository.check(&stack, "64").unwrap_err();
+    assert!(full.contains("pgbackrest restore failed") && full.contains("unable to write"), "{full}");
+    repository.configure(&stack, "another passphrase");
+    let refused = repository.check(&stack, "unlimited").unwrap_err();
+    assert!(refused.contains("unable to load info file") && refused.contains("check the passphrase"), "{refused}");
+    repository.configure(&stack, "a passphrase");
 
     let cluster = stack.cluster();
     let control = |arguments: &[&str]| {

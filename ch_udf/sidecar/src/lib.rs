@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 mod atomic_file;
+mod backup;
 pub mod cache;
 pub mod cli;
 pub mod daemon;

@@ -2,11 +2,13 @@
 //! Results go to standard output, the log to standard error.
 
 mod annotate;
+mod backup;
 mod cache;
 mod check;
 mod clickhouse;
 mod deliver;
 mod export;
+mod export_series;
 mod import;
 mod import_labels;
 mod label;
@@ -79,6 +81,8 @@ enum Command {
     /// Export transfers, wallets and labels of one snapshot: Parquet, JSON lines, CSV of Neo4j,
     /// GraphML
     Export(export::ExportArgs),
+    /// Export a time series as InfluxDB's line protocol
+    ExportSeries(export_series::SeriesArgs),
     /// Feed new rows to ClickHouse and write aggregates back, once
     Sync,
     /// Keep ClickHouse and PostgreSQL in sync until stopped
@@ -117,6 +121,9 @@ enum Command {
     ClickHouse(clickhouse::ClickHouseCommand),
     /// Check the health of the database, with the exit codes of a Nagios plugin
     Check(check::CheckArgs),
+    /// Prove that backups restore
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Compute settings of PostgreSQL for its machine, and explain them
     Tune(tune::TuneArgs),
     /// Send alerts about wallets to the destinations of arx.alert_destinations until stopped
@@ -194,6 +201,7 @@ impl Command {
         match self {
             Self::Import(args) => args.run(settings).await,
             Self::Export(args) => args.run(settings).await,
+            Self::ExportSeries(args) => args.run(settings).await,
             Self::Sync => sync::run(settings).await,
             Self::Run => {
                 crate::daemon::run(settings).await?;
@@ -213,6 +221,7 @@ impl Command {
             Self::RiskReport(args) => args.run(settings).await,
             Self::ClickHouse(command) => command.run(settings).await,
             Self::Check(args) => args.run(settings).await,
+            Self::Backup(command) => command.run().await,
             Self::Tune(args) => args.run(settings).await,
             Self::Deliver(args) => args.run(settings).await,
             Self::Status => Ok(status::run(settings).await),
