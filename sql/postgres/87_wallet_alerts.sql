@@ -784,7 +784,9 @@ CREATE FUNCTION csv_cell(value text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
-SELECT '"' || replace(CASE WHEN v.value ~ '^[[:space:]]*[-=+@＝＋－＠]' OR v.value ~ '^[\t\r\n]' THEN '''' || v.value ELSE v.value END, '"', '""') || '"'
+-- The last four characters are those of full width.
+SELECT '"' || replace(CASE WHEN v.value ~ ('^[[:space:]]*[-=+@' || chr(65309) || chr(65291) || chr(65293) || chr(65312) || ']')
+                             OR v.value ~ '^[\t\r\n]' THEN '''' || v.value ELSE v.value END, '"', '""') || '"'
   FROM (SELECT coalesce(csv_cell.value, '')) AS v (value)
 $$;
 

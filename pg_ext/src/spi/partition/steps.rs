@@ -134,9 +134,9 @@ impl Planned<'_> {
         create_parts(parent, partition, &self.step.partition, hash.parts)
     }
 
-    /// Makes the partition, or attaches the table that holds its rows. The parent is locked, and
-    /// every scan of the default partition keeps writers waiting: PostgreSQL's own, which shows that
-    /// no row of the range is left there, is the only one besides that which deletes the rows.
+    /// Makes the partition, or attaches the table that holds its rows. The parent is locked, so
+    /// writers wait for every scan of the default partition: besides the one that deletes the rows,
+    /// there is only PostgreSQL's own, which shows that no row of the range is left.
     fn complete(mut self, state: &PartitionState) -> Result<(), SqlError> {
         let parent = &state.parent;
         let Some(default) = parent.default else { return self.create(state, CREATE) };
