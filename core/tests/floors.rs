@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("address", &[]),
     ("alert", &[]),
     ("amount.rs", &[]),
+    ("analytics", &["address"]),
     ("behaviour.rs", &["amount"]),
     ("label", &["address"]),
     ("partition", &[]),
