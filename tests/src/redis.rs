@@ -15,7 +15,7 @@ use arx_stack::{Database, Stack};
 pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// The promise is a second; a loaded machine gets more.
-pub const FRESH: Duration = Duration::from_secs(30);
+pub const FRESH: Duration = Duration::from_secs(5);
 
 pub fn wallet(number: u32) -> String {
     format!("0x{number:040x}")

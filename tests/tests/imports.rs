@@ -733,8 +733,8 @@ fn many_traces_are_loaded_in_time_that_grows_with_their_number() {
     let first = desk.load("many.csv", &calls(&lines), &[]);
     assert_eq!((first.code, first.counts()), (Some(0), [38_000, 0, 0, 0]), "{}", first.error);
     assert_eq!(desk.load("many.csv", &calls(&lines), &[]).counts(), [0, 0, 38_000, 0]);
-    // A comparison of each line with each other took many minutes; a busy machine takes one.
-    assert!(started.elapsed().as_secs() < 240, "{:?}", started.elapsed());
+    // A comparison of each line with each other took minutes.
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
 
 /// A transaction of bitcoin-etl, of block 7: the hash of its block, senders, receivers.
@@ -793,7 +793,7 @@ fn a_transaction_with_inputs_and_outputs_is_one_however_often_it_comes() {
     assert_eq!((first.code, first.count("imported")), (Some(0), 62_500), "{}", first.error);
     let again = desk.load("large.json", &large, &options);
     assert_eq!((again.count("imported"), again.count("unchanged")), (0, 62_500), "{}", again.error);
-    assert!(started.elapsed().as_secs() < 240, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
 
 #[test]
