@@ -525,6 +525,10 @@ CREATE FUNCTION changed_transactions(since pg_snapshot)
     -- The planner estimates a third of the table for an unknown snapshot; nearly always almost
     -- nothing has changed.
     SET enable_seqscan = off
+    SET max_parallel_workers_per_gather = 0
+    -- No plan is better for one snapshot than for another, and to plan every partition takes longer
+    -- than to look into its index.
+    SET plan_cache_mode = force_generic_plan
     SET jit = off
     AS $$
 #variable_conflict use_column

@@ -265,8 +265,9 @@ $$;
 -- Whole hours come from hourly_transaction_stats, rows from the tables where an hour has changed
 -- since, or where a bucket or the range begins or ends within it. The answer is that of the rows
 -- alone. Under row-level security, and for distinct wallets, only rows are read. Time: O(hours +
--- rows of the months with such hours). Internal transfers that failed count nowhere: they move no
--- value, and their transaction counts itself.
+-- rows of the months with such hours); the partitions are planned only if there are such hours.
+-- Internal transfers that failed count nowhere: they move no value, and their transaction counts
+-- itself.
 CREATE FUNCTION network_time_series(
     network   text,
     metric    text DEFAULT 'volume',
@@ -291,6 +292,10 @@ DECLARE
     is_kept    boolean;
     -- Hours whose rows are read; months of them, for one scan each.
     rows_of    timestamptz[];
+    -- Buckets with transactions: their numbers, values, and transactions.
+    numbers    integer[];
+    sums       numeric[];
+    counts     bigint[];
 BEGIN
     PERFORM arx.check_series($2, '{transactions,failed,volume,volume_usd,senders,receivers}', $6);
     IF earliest IS NULL THEN
@@ -318,51 +323,74 @@ BEGIN
                  WHERE e.time <> date_trunc('hour', e.time, 'UTC')) AS h
          WHERE h.hour > earliest - interval '1 hour' AND h.hour < latest;
     END IF;
+    IF is_kept THEN
+        -- In a query of its own: to plan one that names the tables takes longer than to read a year
+        -- of hours.
+        WITH bounds AS MATERIALIZED (
+            -- A flat array: that of a variable would be copied for each row.
+            SELECT array_agg(b.start) AS times FROM unnest(starts) AS b (start)
+        )
+        SELECT array_agg(k.number), array_agg(k.value), array_agg(k.transactions)
+          INTO numbers, sums, counts
+          FROM (SELECT width_bucket(s.hour, (SELECT b.times FROM bounds AS b)) AS number,
+                       sum(CASE $2
+                               WHEN 'transactions' THEN s.tx_count
+                               WHEN 'failed' THEN s.failed_count
+                               WHEN 'volume' THEN s.volume
+                               WHEN 'volume_usd' THEN s.volume_usd
+                           END) AS value,
+                       sum(s.tx_count)::bigint AS transactions
+                  FROM arx.hourly_transaction_stats AS s
+                 WHERE s.network = of_network AND s.hour >= earliest AND s.hour < latest AND s.hour <> ALL (rows_of)
+                 GROUP BY 1) AS k;
+    END IF;
+    IF NOT is_kept OR rows_of <> '{}' THEN
+        WITH bounds AS MATERIALIZED (
+            SELECT array_agg(b.start) AS times FROM unnest(starts) AS b (start)
+        ), months AS (
+            SELECT greatest(min(h), earliest) AS since, least(max(h) + interval '1 hour', latest) AS until, array_agg(h) AS hours
+              FROM unnest(rows_of) AS h
+             GROUP BY date_trunc('month', h, 'UTC')
+            UNION ALL SELECT earliest, latest, NULL WHERE NOT is_kept
+        ), moved AS (
+            SELECT t."timestamp" AS at, 1 AS transactions, (t.status = 'failed')::integer AS failed,
+                   CASE WHEN t.status = 'failed' THEN 0 ELSE t.value END AS value,
+                   CASE WHEN t.status = 'failed' THEN NULL ELSE t.value_usd END AS value_usd,
+                   t.from_address AS sender, t.to_address AS receiver
+              FROM months AS m
+              JOIN arx.transactions AS t
+                ON t.network = of_network AND t."timestamp" >= m.since AND t."timestamp" < m.until
+               AND (m.hours IS NULL OR date_trunc('hour', t."timestamp", 'UTC') = ANY (m.hours))
+            UNION ALL
+            SELECT i."timestamp", 0, 0, i.value, i.value_usd, i.from_address, i.to_address
+              FROM months AS m
+              JOIN arx.internal_transfers AS i
+                ON i.network = of_network AND i.succeeded IS NOT FALSE
+               AND i."timestamp" >= m.since AND i."timestamp" < m.until
+               AND (m.hours IS NULL OR date_trunc('hour', i."timestamp", 'UTC') = ANY (m.hours))
+        ), parts AS (
+            SELECT width_bucket(m.at, (SELECT b.times FROM bounds AS b)) AS number, sum(m.transactions)::bigint AS transactions,
+                   CASE $2
+                       WHEN 'transactions' THEN sum(m.transactions)
+                       WHEN 'failed' THEN sum(m.failed)
+                       WHEN 'volume' THEN sum(m.value)
+                       WHEN 'volume_usd' THEN sum(m.value_usd)
+                       WHEN 'senders' THEN count(DISTINCT m.sender)
+                       WHEN 'receivers' THEN count(DISTINCT m.receiver)
+                   END AS value
+              FROM moved AS m
+             GROUP BY 1
+            UNION ALL
+            -- A bucket may have both kept hours and rows.
+            SELECT k.number, k.transactions, k.value FROM unnest(numbers, counts, sums) AS k (number, transactions, value)
+        )
+        SELECT array_agg(w.number), array_agg(w.value), array_agg(w.transactions)
+          INTO numbers, sums, counts
+          FROM (SELECT p.number, sum(p.value) AS value, sum(p.transactions)::bigint AS transactions
+                  FROM parts AS p GROUP BY p.number) AS w;
+    END IF;
     RETURN QUERY
-    WITH bounds AS MATERIALIZED (
-        -- A flat array: that of a variable would be copied for each row.
-        SELECT array_agg(b.start) AS times FROM unnest(starts) AS b (start)
-    ), months AS (
-        SELECT greatest(min(h), earliest) AS since, least(max(h) + interval '1 hour', latest) AS until, array_agg(h) AS hours
-          FROM unnest(rows_of) AS h
-         GROUP BY date_trunc('month', h, 'UTC')
-        UNION ALL SELECT earliest, latest, NULL WHERE NOT is_kept
-    ), moved AS (
-        SELECT t."timestamp" AS at, 1 AS transactions, (t.status = 'failed')::integer AS failed,
-               CASE WHEN t.status = 'failed' THEN 0 ELSE t.value END AS value,
-               CASE WHEN t.status = 'failed' THEN NULL ELSE t.value_usd END AS value_usd,
-               t.from_address AS sender, t.to_address AS receiver
-          FROM months AS m
-          JOIN arx.transactions AS t
-            ON t.network = of_network AND t."timestamp" >= m.since AND t."timestamp" < m.until
-           AND (m.hours IS NULL OR date_trunc('hour', t."timestamp", 'UTC') = ANY (m.hours))
-        UNION ALL
-        SELECT i."timestamp", 0, 0, i.value, i.value_usd, i.from_address, i.to_address
-          FROM months AS m
-          JOIN arx.internal_transfers AS i
-            ON i.network = of_network AND i.succeeded IS NOT FALSE
-           AND i."timestamp" >= m.since AND i."timestamp" < m.until
-           AND (m.hours IS NULL OR date_trunc('hour', i."timestamp", 'UTC') = ANY (m.hours))
-        UNION ALL
-        SELECT s.hour, s.tx_count, s.failed_count, s.volume, s.volume_usd, NULL, NULL
-          FROM arx.hourly_transaction_stats AS s
-         WHERE is_kept AND s.network = of_network AND s.hour >= earliest AND s.hour < latest AND s.hour <> ALL (rows_of)
-    ), sums AS (
-        SELECT width_bucket(m.at, (SELECT b.times FROM bounds AS b)) AS number, sum(m.transactions)::bigint AS transactions,
-               CASE $2
-                   WHEN 'transactions' THEN sum(m.transactions)
-                   WHEN 'failed' THEN sum(m.failed)
-                   WHEN 'volume' THEN sum(m.value)
-                   WHEN 'volume_usd' THEN sum(m.value_usd)
-                   WHEN 'senders' THEN count(DISTINCT m.sender)
-                   WHEN 'receivers' THEN count(DISTINCT m.receiver)
-               END AS value
-          FROM moved AS m
-         GROUP BY 1
-    )
     SELECT f.bucket_start, f.bucket_end, f.value, f.transactions, f.whole
-      FROM (SELECT array_agg(s.number) AS numbers, array_agg(s.value) AS sums, array_agg(s.transactions) AS counts
-              FROM sums AS s) AS a
-     CROSS JOIN LATERAL arx.fill_series(starts, ends, a.numbers, a.sums, a.counts, $6, earliest, latest) AS f;
+      FROM arx.fill_series(starts, ends, numbers, sums, counts, $6, earliest, latest) AS f;
 END;
 $$;

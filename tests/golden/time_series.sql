@@ -115,6 +115,40 @@ SELECT arx.refresh_hourly_stats() > 0 AS refreshed;
 SELECT arx.hourly_stats_position() IS NOT NULL AS is_kept;
 CALL pg_temp.compare(4);
 
+-- Kept hours alone; then with hours that have changed, gained and lost rows; then after a refresh.
+-- Buckets of a day and of six hours have kept hours and rows together.
+CREATE FUNCTION pg_temp.differing() RETURNS TABLE (metric text, buckets bigint, filled bigint, differing bigint)
+    LANGUAGE sql AS $$
+SELECT m.metric, count(*), count(*) FILTER (WHERE plain.transactions > 0),
+       count(*) FILTER (WHERE ours.value IS DISTINCT FROM plain.value OR ours.transactions IS DISTINCT FROM plain.transactions)
+  FROM unnest('{transactions,failed,volume,volume_usd}'::text[]) WITH ORDINALITY AS m (metric, number),
+       unnest('{6 hours,1 day}'::interval[]) AS b (bucket),
+       LATERAL (SELECT s.bucket_start, s.value, s.transactions
+                  FROM arx.network_time_series('othernet', m.metric, b.bucket, '2024-03-01', '2024-05-01') AS s) AS ours
+       FULL JOIN LATERAL pg_temp.plain(m.metric, b.bucket, '2024-03-01', '2024-05-01', 'UTC') AS plain USING (bucket_start)
+ GROUP BY m.number, m.metric ORDER BY m.number
+$$;
+SELECT arx.refresh_hourly_stats() >= 0 AS refreshed;
+SELECT * FROM pg_temp.differing();
+-- The stored hour is the answer where its rows have not changed.
+BEGIN;
+UPDATE arx.hourly_transaction_stats SET volume = volume + 1000000 WHERE network = 'othernet' AND hour = '2024-03-05 07:00';
+SELECT metric, differing FROM pg_temp.differing();
+ROLLBACK;
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, value_usd, status) VALUES
+    ('othernet', 'n1', 1, '2024-03-05 07:30', 'a', 'b', 7, 70, 'confirmed'),
+    ('othernet', 'n2', 1, '2024-04-20 23:59:59.999999', 'a', 'b', 8, NULL, 'failed');
+INSERT INTO arx.internal_transfers (network, tx_hash, position, block_number, "timestamp", from_address, to_address, value, succeeded)
+VALUES ('othernet', 'n1', 0, 1, '2024-03-05 07:30', 'b', 'c', 0.25, true),
+       ('othernet', 'n1', 1, 1, '2024-03-05 07:30', 'b', 'c', 0.5, false);
+DELETE FROM arx.transactions WHERE network = 'othernet' AND "timestamp" >= '2024-03-10 10:00' AND "timestamp" < '2024-03-10 16:00';
+UPDATE arx.transactions SET "timestamp" = "timestamp" + interval '1 day'
+ WHERE network = 'othernet' AND "timestamp" >= '2024-03-31 20:00' AND "timestamp" < '2024-03-31 23:00';
+SELECT arx.hourly_stats_position() IS NOT NULL AS is_kept;
+SELECT * FROM pg_temp.differing();
+SELECT arx.refresh_hourly_stats() > 0 AS refreshed;
+SELECT * FROM pg_temp.differing();
+
 -- The points of a plot.
 SELECT count(*) AS points, min(d.at) AS first, max(d.at) AS last, max(d.value) AS peak
   FROM (SELECT array_agg(s.bucket_start ORDER BY s.bucket_start) AS times, array_agg(s.value::double precision ORDER BY s.bucket_start) AS values
