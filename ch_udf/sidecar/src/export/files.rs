@@ -23,7 +23,7 @@ pub(super) struct PartFile {
     file: BufWriter<File>,
     hash: Sha256,
     bytes: u64,
-    paths: Option<Paths>,
+    paths: Paths,
 }
 
 struct Paths {
@@ -50,20 +50,38 @@ impl PartFile {
             file: BufWriter::with_capacity(BUFFER_BYTES, file),
             hash: Sha256::new(),
             bytes: 0,
-            paths: Some(Paths { partial, whole: path.to_owned() }),
+            paths: Paths { partial, whole: path.to_owned() },
         })
     }
 
-    /// Gives the file its name.
-    fn finish(mut self, rows: u64) -> io::Result<Done> {
+    fn finish(mut self, rows: u64) -> io::Result<Written> {
         self.file.flush()?;
-        self.file.get_ref().sync_all()?;
-        if let Some(paths) = self.paths.take() {
-            std::fs::rename(&paths.partial, &paths.whole)?;
-        }
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         let digest = self.hash.finalize();
         let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Done { rows, bytes: self.bytes, sha256: Some(sha256) })
+        Ok(Written { done: Done { rows, bytes: self.bytes, sha256: Some(sha256) }, file: Some((file, self.paths)) })
+    }
+}
+
+/// A part with all of its rows, whose file has no name yet. Dropped, the file is removed.
+pub(super) struct Written {
+    done: Done,
+    /// `None` for a part without rows.
+    file: Option<(File, Paths)>,
+}
+
+impl Written {
+    /// Makes the file durable, and gives it its name.
+    ///
+    /// # Errors
+    /// [`SidecarError::Io`].
+    pub(super) fn publish(self) -> Result<Done, SidecarError> {
+        if let Some((file, paths)) = self.file {
+            file.sync_all()
+                .and_then(|()| std::fs::rename(&paths.partial, &paths.whole))
+                .doing_to("write", &paths.whole)?;
+        }
+        Ok(self.done)
     }
 }
 
@@ -130,15 +148,15 @@ impl Sink {
         Ok(())
     }
 
-    /// Ends the file and gives it its name; without rows, no file is left.
+    /// Ends the file; without rows, no file is left.
     ///
     /// # Errors
     /// [`SidecarError::Io`].
-    pub(super) fn finish(self) -> Result<Done, SidecarError> {
+    pub(super) fn finish(self) -> Result<Written, SidecarError> {
         let (rows, path) = (self.rows, self.path);
         let file = match self.kind {
             SinkKind::Graph(graph) => graph.finish().doing_to("write", &path)?,
-            _ if rows == 0 => return Ok(Done { rows: 0, bytes: 0, sha256: None }),
+            _ if rows == 0 => return Ok(Written { done: Done { rows: 0, bytes: 0, sha256: None }, file: None }),
             SinkKind::Lines(file) => file,
             SinkKind::Parquet(sink) => sink.finish().doing_to("write", &path)?,
         };
@@ -252,14 +270,19 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path().join("a")).unwrap().count(), 0);
         let mut sink = Sink::create(Format::Neo4j, Table::Transactions, &path).unwrap();
         sink.write(0, vec![Bytes::from_static(b"x\n"), Bytes::from_static(b"y\n")]).unwrap();
-        let done = sink.finish().unwrap();
+        let written = sink.finish().unwrap();
+        assert!(!path.exists(), "a file that is not durable has no name yet");
+        let done = written.publish().unwrap();
         assert_eq!((done.rows, done.bytes), (2, 4));
         // As sha256sum prints it.
         let expected = "09834d488008f5f1ef589a2d7cedc52425bee9dd23b2212e4c1d673c5cbb54e4";
         assert_eq!(done.sha256.as_deref(), Some(expected));
         assert_eq!(std::fs::read(&path).unwrap(), b"x\ny\n");
         let empty = Sink::create(Format::Jsonl, Table::Transactions, &folder.path().join("none")).unwrap();
-        assert_eq!(empty.finish().unwrap().sha256, None);
+        assert_eq!(empty.finish().unwrap().publish().unwrap().sha256, None);
+        let mut unpublished = Sink::create(Format::Jsonl, Table::Transactions, &folder.path().join("lost")).unwrap();
+        unpublished.write(0, vec![Bytes::from_static(b"{}\n")]).unwrap();
+        drop(unpublished.finish().unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -4,7 +4,9 @@
 //! An export has parts, one file each, and a manifest, which says what is finished. A run that was
 //! interrupted is continued: finished parts stay, and the others are read as the first snapshot
 //! showed them, which stamps of rows allow as long as none of their rows was changed or removed
-//! since. Memory is bounded: a reader hands batches to an encoder on another thread.
+//! since. Memory is bounded: a reader hands batches to an encoder on another thread. A third one
+//! makes files durable and notes them in the manifest, many at a time, so that no part waits for
+//! the disk.
 
 mod database;
 mod files;
@@ -28,7 +30,7 @@ use tokio_postgres::Client;
 use crate::error::{Doing, DoingTo, SidecarError};
 use crate::settings::Settings;
 use database::{Database, needs_own_snapshot};
-use files::Sink;
+use files::{Sink, Written};
 use manifest::{Done, Folder, Manifest, Part};
 use tables::{Kind, Queries, Snapshot, Table};
 
@@ -40,6 +42,8 @@ const BATCH_ROWS: usize = 2_048;
 const WAITING_BATCHES: usize = 8;
 /// Bytes after which a batch ends, regardless of its rows.
 const BATCH_BYTES: usize = 4 << 20;
+/// Parts that wait to be noted in the manifest. Each holds a file open.
+const WAITING_PARTS: usize = 64;
 
 /// The state of an export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,7 +86,6 @@ pub(crate) async fn run(
     if manifest.complete {
         return Ok(report(&manifest, kept, true, started));
     }
-    let of = manifest.parts.len();
     let state = Arc::new(State {
         folder,
         format: request.format,
@@ -92,41 +95,93 @@ pub(crate) async fn run(
         waiting: Mutex::new(VecDeque::new()),
         manifest: Mutex::new(manifest),
     });
-    // An earlier snapshot answers no part that needs its own one, so these come first.
-    for is_first in [true, false] {
-        {
-            let manifest = state.manifest.lock().await;
-            let parts = manifest.parts.iter().enumerate();
-            let due = parts.filter(|(_, part)| part.done.is_none() && needs_own_snapshot(part.table) == is_first);
-            *state.waiting.lock().await = due.map(|(number, _)| number).collect();
-        }
-        let jobs = request.jobs.min(state.waiting.lock().await.len());
-        let mut workers = JoinSet::new();
-        for _ in 0..jobs {
-            let client = database.session(&request.filter, &wallets).await?;
-            workers.spawn(work(Arc::clone(&state), client));
-        }
-        let mut tick = tokio::time::interval(Duration::from_millis(200));
-        loop {
-            tokio::select! {
-                ended = workers.join_next() => match ended {
-                    None => break,
-                    Some(Ok(done)) => done?,
-                    Some(Err(error)) => {
-                        return Err(SidecarError::Protocol { detail: format!("a part of the export failed: {error}") });
-                    }
-                },
-                _ = tick.tick() => {
-                    let parts = state.manifest.lock().await.parts.iter().filter(|part| part.done.is_some()).count();
-                    show(Progress { rows: state.rows.load(Ordering::Relaxed), parts, of });
-                }
-            }
-        }
-    }
+    let (finished, received) = mpsc::channel(WAITING_PARTS);
+    let recorder = tokio::spawn(record(Arc::clone(&state), received));
+    let written = write_parts(&state, &database, &request, &wallets, finished, &mut show).await;
+    // What is finished stays, whatever has become of the other parts.
+    let recorded = recorder.await.map_err(ended)?;
+    written?;
+    // Its error has ended the workers, too.
+    recorded?;
     let mut manifest = state.manifest.lock().await;
     manifest.complete = true;
     state.folder.write(&manifest)?;
     Ok(report(&manifest, kept, false, started))
+}
+
+/// A task that has panicked.
+fn ended(error: tokio::task::JoinError) -> SidecarError {
+    SidecarError::Protocol { detail: format!("a part of the export failed: {error}") }
+}
+
+/// Writes the parts that are not finished, and shows the progress.
+async fn write_parts(
+    state: &Arc<State>,
+    database: &Database,
+    request: &Request,
+    wallets: &[String],
+    finished: mpsc::Sender<(usize, Written)>,
+    show: &mut impl FnMut(Progress),
+) -> Result<(), SidecarError> {
+    let (of, due) = {
+        let parts = &state.manifest.lock().await.parts;
+        let due: VecDeque<usize> =
+            (0..).zip(parts).filter(|(_, part)| part.done.is_none()).map(|(due, _)| due).collect();
+        (parts.len(), due)
+    };
+    let jobs = request.jobs.min(due.len());
+    *state.waiting.lock().await = due;
+    let mut workers = JoinSet::new();
+    for _ in 0..jobs {
+        let client = database.session(&request.filter, wallets).await?;
+        workers.spawn(work(Arc::clone(state), client, finished.clone()));
+    }
+    drop(finished);
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let result = loop {
+        tokio::select! {
+            ended_worker = workers.join_next() => match ended_worker {
+                None => break Ok(()),
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => break Err(error),
+                Some(Err(error)) => break Err(ended(error)),
+            },
+            _ = tick.tick() => {
+                let parts = state.manifest.lock().await.parts.iter().filter(|part| part.done.is_some()).count();
+                show(Progress { rows: state.rows.load(Ordering::Relaxed), parts, of });
+            }
+        }
+    };
+    // With the workers, their ends of the channel go.
+    workers.shutdown().await;
+    result
+}
+
+/// Publishes finished parts and notes them in the manifest. While the disk is busy, more of them
+/// gather and are noted together.
+async fn record(state: Arc<State>, mut finished: mpsc::Receiver<(usize, Written)>) -> Result<(), SidecarError> {
+    let mut batch = Vec::new();
+    while finished.recv_many(&mut batch, WAITING_PARTS).await > 0 {
+        let parts = std::mem::take(&mut batch);
+        let mut manifest = state.manifest.lock().await.clone();
+        let noted = Arc::clone(&state);
+        let (manifest, result) = tokio::task::spawn_blocking(move || {
+            let published = parts.into_iter().try_for_each(|(number, written)| {
+                let done = written.publish()?;
+                if let Some(part) = manifest.parts.get_mut(number) {
+                    part.done = Some(done);
+                }
+                Ok(())
+            });
+            let result = noted.folder.write(&manifest);
+            (manifest, published.and(result))
+        })
+        .await
+        .map_err(ended)?;
+        *state.manifest.lock().await = manifest;
+        result?;
+    }
+    Ok(())
 }
 
 /// Begins an export, or returns the one that the folder holds.
@@ -219,7 +274,7 @@ struct State {
 }
 
 /// Writes parts until none is left.
-async fn work(state: Arc<State>, client: Client) -> Result<(), SidecarError> {
+async fn work(state: Arc<State>, client: Client, finished: mpsc::Sender<(usize, Written)>) -> Result<(), SidecarError> {
     loop {
         let Some(number) = state.waiting.lock().await.pop_front() else { return Ok(()) };
         let (part, snapshot) = {
@@ -231,17 +286,21 @@ async fn work(state: Arc<State>, client: Client) -> Result<(), SidecarError> {
             Some(snapshot) if !state.is_own => Snapshot::Earlier(snapshot),
             _ => Snapshot::Own,
         };
-        let done = write_part(&state, &client, &part, snapshot).await?;
-        let mut manifest = state.manifest.lock().await;
-        if let Some(part) = manifest.parts.get_mut(number) {
-            part.done = Some(done);
+        let written = write_part(&state, &client, &part, snapshot).await?;
+        if finished.send((number, written)).await.is_err() {
+            // The recorder has stopped, and has the error.
+            return Ok(());
         }
-        state.folder.write(&manifest)?;
     }
 }
 
 /// Reads the rows of a part, while another thread encodes those that have come before.
-async fn write_part(state: &State, client: &Client, part: &Part, snapshot: Snapshot<'_>) -> Result<Done, SidecarError> {
+async fn write_part(
+    state: &State,
+    client: &Client,
+    part: &Part,
+    snapshot: Snapshot<'_>,
+) -> Result<Written, SidecarError> {
     let queries = Queries { format: state.format, filter: &state.filter, snapshot };
     let statements = queries.statements(part.table, part.range)?;
     let (format, table, path) = (state.format, part.table, state.folder.file(&part.file));
@@ -269,7 +328,7 @@ async fn write_part(state: &State, client: &Client, part: &Part, snapshot: Snaps
     match (read, written) {
         // The reader stops when the encoder does, whose error is the cause.
         (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
-        (Ok(()), Ok(done)) => done.ok_or_else(stopped),
+        (Ok(()), Ok(written)) => written.ok_or_else(stopped),
     }
 }
 

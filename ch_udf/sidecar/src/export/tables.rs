@@ -196,21 +196,36 @@ pub(super) const NETWORKS_SETTING: &str = "arx_export.networks";
 pub(super) const WALLETS_SETTING: &str = "arx_export.wallets";
 
 /// Wallets with their profile, their most important label and all of their labels.
-const WALLET_ROWS: &str = "
+///
+/// Hundreds of thousands of addresses have one label, few have several. So the labels of an address
+/// are put together in the order of an index, as the text that `jsonb` has, and the most important
+/// one is only looked for where there are several.
+const WALLET_ROWS: &str = r#"
 SELECT coalesce(p.network_type, l.network) AS network, coalesce(p.wallet_address, l.address) AS address, p.first_seen,
        p.last_activity, p.transaction_count, p.total_volume, p.total_volume_usd,
-       CASE WHEN p.risk_state <> 'unknown' THEN p.risk_score END AS risk_score, p.risk_state, l.category, l.label, l.labels,
-       p.analytics_profile
+       CASE WHEN p.risk_state <> 'unknown' THEN p.risk_score END AS risk_score, p.risk_state, l.category, l.label,
+       l.labels::json AS labels, p.analytics_profile
   FROM arx.wallet_profiles AS p
-  FULL JOIN (SELECT a.network, a.address, c.category, c.label, a.labels
-               FROM (SELECT v.network, v.address,
-                            jsonb_agg(jsonb_build_object('category', v.category, 'severity', v.severity, 'label', v.label,
-                                                         'source', v.source, 'confidence', v.confidence::text)
-                                      ORDER BY v.category, v.source, v.label, v.label_id) AS labels
-                       FROM arx.address_labels AS v WHERE v.valid_from <= now() AND v.valid_to > now()
-                      GROUP BY v.network, v.address) AS a
-               JOIN arx.current_labels AS c USING (network, address)) AS l
-    ON l.network = p.network_type AND l.address = p.wallet_address";
+  FULL JOIN (SELECT a.network, a.address, a.weightiest[1] AS category, a.weightiest[2] AS label, a.labels
+               FROM (SELECT g.network, g.address, '[' || g.labels || ']' AS labels,
+                            CASE WHEN g.count > 1
+                                 THEN (SELECT ARRAY[w.category, w.label] FROM arx.current_labels AS w
+                                        WHERE w.network = g.network AND w.address = g.address)
+                                 WHEN c.category IS NOT NULL THEN ARRAY[g.category, g.label] END AS weightiest
+                       FROM (SELECT v.network, v.address, count(*) AS count, min(v.category) AS category,
+                                    min(v.label) AS label,
+                                    string_agg('{"label": ' || to_json(v.label) || ', "source": ' || to_json(v.source)
+                                               || ', "category": ' || to_json(v.category)
+                                               || ', "severity": "' || v.severity
+                                               || '", "confidence": "' || v.confidence || '"}', ', ') AS labels
+                               FROM (SELECT s.* FROM arx.address_labels AS s
+                                      WHERE s.valid_from <= now() AND s.valid_to > now()
+                                      ORDER BY s.network, s.address, s.category, s.source, s.label, s.label_id) AS v
+                              GROUP BY v.network, v.address) AS g
+                       LEFT JOIN arx.label_categories AS c ON c.category = g.category
+                     OFFSET 0) AS a
+              WHERE a.weightiest IS NOT NULL) AS l
+    ON l.network = p.network_type AND l.address = p.wallet_address"#;
 
 impl Queries<'_> {
     /// Returns the statements that read the rows of a part.
