@@ -4,6 +4,7 @@
 //! `scripts/bench` builds the programs that they run.
 
 pub mod alerts;
+pub mod backup;
 pub mod cache;
 pub mod data;
 pub mod export;

@@ -10,8 +10,8 @@ use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
 use arx_bench::{
-    alerts, cache, export, feed, graph, import, labels, machine, money, parquet, partition, questions, report, restore,
-    risk, router, shapes, wallet_history,
+    alerts, backup, cache, export, feed, graph, import, labels, machine, money, parquet, partition, questions, report,
+    restore, risk, router, shapes, wallet_history,
 };
 use arx_stack::{Stack, StackOptions, programs};
 use clap::Parser;
@@ -96,6 +96,10 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
     if wanted("restore.dump_restore.vs_plain_tables") {
         eprintln!("restore.dump_restore.vs_plain_tables");
         results.add("restore.dump_restore.vs_plain_tables", restores(&stack, &source, arguments));
+    }
+    if wanted(backup::CASE) {
+        eprintln!("{}", backup::CASE);
+        results.add(backup::CASE, backup::measure(&source, &SETTINGS, arguments.rows, runs.slow));
     }
     let mut sets = Sets::new(&stack, &source);
     if wanted("search.fragment.vs_ilike") {
