@@ -21,6 +21,8 @@ VALUES ('longest_query_seconds', 'sessions', 'time that the longest statement ha
        ('standby_lag_bytes', 'replication', 'write-ahead log that a standby has not replayed', 'no standby is connected'),
        ('standby_lag_seconds', 'replication', 'time that a standby takes to replay', 'no standby is connected'),
        ('standby_missing_seconds', 'replication', 'time since a standby was last connected', 'no standby is missing'),
+       ('sync_standbys_missing', 'replication', 'synchronous standbys that commits wait for and that are not connected',
+        'commits wait for no standby'),
        ('wal_receiver_down', 'replication', '1 while a standby receives nothing from its primary',
         'this server does not stream from another one'),
        ('replay_paused', 'replication', '1 while the replay of a standby is paused', 'this server is no standby'),
@@ -175,6 +177,15 @@ BEGIN
                format('SELECT arx.forget_standby(%L);', k.name)
           FROM arx.seen_standbys AS k
          WHERE NOT is_standby AND k.name NOT IN (SELECT s.name FROM standbys AS s);
+        IF NOT is_standby AND current_setting('synchronous_standby_names') <> '' THEN
+            RETURN QUERY
+            SELECT 'sync_standbys_missing', NULL::text, greatest(n.needed - n.connected, 0)::double precision, true,
+                   format('%s of %s are connected, synchronous_standby_names is ''%s''', n.connected, n.needed, n.names),
+                   CASE WHEN n.connected < n.needed THEN 'ALTER SYSTEM SET synchronous_standby_names = '''';' END
+              FROM (SELECT v.names, coalesce(substring(v.names FROM '(?i)^\s*(?:any|first)?\s*(\d+)\s*\(')::integer, 1) AS needed,
+                           (SELECT count(*) FROM pg_stat_replication AS r WHERE r.sync_state IN ('sync', 'quorum')) AS connected
+                      FROM (SELECT current_setting('synchronous_standby_names') AS names) AS v) AS n;
+        END IF;
         IF is_standby THEN
             RETURN QUERY
             SELECT 'replay_paused', NULL::text, CASE WHEN pg_is_wal_replay_paused() THEN 1.0 ELSE 0.0 END::double precision, true,

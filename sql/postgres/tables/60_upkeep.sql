@@ -178,6 +178,7 @@ SELECT r.rule, true, r.metric, 'above', r.info, r.warning, r.critical, r.unit, r
     ('standby_lag', 'standby_lag_seconds', NULL, 30, 300, 's', 'a standby lags behind'),
     ('standby_bytes', 'standby_lag_bytes', NULL, 52428800, 1073741824, 'bytes', 'a standby has not replayed the log'),
     ('standby_missing', 'standby_missing_seconds', NULL, 300, 3600, 's', 'a standby is gone'),
+    ('sync_standby', 'sync_standbys_missing', NULL, NULL, 0, '', 'commits wait for a synchronous standby that is gone'),
     ('wal_receiver', 'wal_receiver_down', NULL, NULL, 0, '', 'this standby receives nothing from its primary'),
     ('replay_paused', 'replay_paused', NULL, 0, NULL, '', 'replay is paused'),
     ('slot_inactive', 'slot_inactive', NULL, 0, NULL, '', 'a replication slot is not in use, and holds log back'),
