@@ -1,6 +1,9 @@
-//! `arx.slow_queries()` over the real pg_stat_statements, which has to be loaded with the server.
+//! `arx.slow_queries()` over the real pg_stat_statements, which has to be loaded with the server,
+//! and the settings and hints that the guide names for single slow queries.
 
-use arx_stack::{Stack, StackOptions};
+use arx_stack::process::run;
+use arx_stack::{Stack, StackOptions, programs};
+use arx_tests::fixtures::TESTNET;
 
 #[test]
 fn slow_queries_are_normalised_counted_and_shown_by_database() {
@@ -45,4 +48,52 @@ fn slow_queries_are_normalised_counted_and_shown_by_database() {
     assert_eq!(database.query(text).unwrap().lines().last(), Some("0"));
     database.query("GRANT pg_read_all_stats TO analyst").unwrap();
     assert_eq!(database.query(text).unwrap().lines().last(), Some("1"));
+}
+
+/// Two wallets with all transactions of three months: an index does not pay for them.
+const ROWS: &str = "
+SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-04-01');
+INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+SELECT 'testnet', 't' || n, n, timestamptz '2024-01-01' + n * interval '2 hours', 'a' || n % 2, 'b', 1
+  FROM generate_series(1, 1000) AS n;
+ANALYZE arx.transactions;";
+
+#[test]
+fn the_settings_and_the_hint_of_the_guide_choose_the_plan() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("hints").unwrap();
+    database.query(TESTNET).unwrap();
+    database.query(ROWS).unwrap();
+    let query = "SELECT value FROM arx.transactions AS t WHERE t.from_address = 'a1' AND t.network = 'testnet' \
+                 AND t.\"timestamp\" < '2024-03-01'";
+    let scans = |before: &[&str], hint: &str| {
+        let mut psql = database.psql();
+        psql.args(before.iter().flat_map(|sql| ["-c", sql]));
+        let plan = run(psql.args(["-At", "-c", &format!("EXPLAIN (COSTS off) {hint} {query}")])).unwrap();
+        assert!(!plan.contains("2024_03"), "later partitions are not read: {plan}");
+        let scans = plan.lines().filter(|line| line.contains(" Scan ")).map(str::trim_start);
+        scans.map(|line| line.trim_start_matches("->").trim_start().to_owned()).collect::<Vec<_>>()
+    };
+    let reads_table = |scans: &[String]| scans.iter().any(|scan| scan.starts_with("Seq Scan on transactions_2024"));
+    let reads_index = |scans: &[String]| {
+        !reads_table(scans)
+            && scans.iter().filter(|scan| scan.contains("Index Scan") && scan.contains("from_addr")).count() >= 2
+    };
+    let plain = scans(&[], "");
+    assert!(reads_table(&plain), "{plain:?}");
+    let set = scans(&["BEGIN", "SET LOCAL enable_seqscan = off"], "");
+    assert!(reads_index(&set), "{set:?}");
+
+    // Debian has pg_hint_plan for PostgreSQL 17 and later.
+    let guide = std::fs::read_to_string(programs::workspace().join("docs/operations.md")).unwrap();
+    let start = guide.find("/*+ ").expect("the guide has a hint");
+    let hint = &guide[start..][..guide[start..].find("*/").unwrap() + 2];
+    let version: u32 = database.query("SHOW server_version_num").unwrap().parse().unwrap();
+    if version >= 170_000 {
+        let hinted = scans(&["LOAD 'pg_hint_plan'"], hint);
+        assert!(reads_index(&hinted), "{hint}: {hinted:?}");
+    } else {
+        // Without the library, it is a comment.
+        assert_eq!(scans(&[], hint), plain);
+    }
 }
