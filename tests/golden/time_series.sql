@@ -117,9 +117,9 @@ CALL pg_temp.compare(4);
 
 -- Kept hours alone; then with hours that have changed, gained and lost rows; then after a refresh.
 -- Buckets of a day and of six hours have kept hours and rows together.
-CREATE FUNCTION pg_temp.differing() RETURNS TABLE (metric text, buckets bigint, filled bigint, differing bigint)
+CREATE FUNCTION pg_temp.differing() RETURNS TABLE (metric text, buckets bigint, is_filled boolean, differing bigint)
     LANGUAGE sql AS $$
-SELECT m.metric, count(*), count(*) FILTER (WHERE plain.transactions > 0),
+SELECT m.metric, count(*), count(*) FILTER (WHERE plain.transactions > 0) > 200,
        count(*) FILTER (WHERE ours.value IS DISTINCT FROM plain.value OR ours.transactions IS DISTINCT FROM plain.transactions)
   FROM unnest('{transactions,failed,volume,volume_usd}'::text[]) WITH ORDINALITY AS m (metric, number),
        unnest('{6 hours,1 day}'::interval[]) AS b (bucket),
