@@ -5,6 +5,22 @@
 -- the others as they are. SQL that differs between versions of PostgreSQL is planned only where it
 -- is run.
 
+-- Measurements that the database cannot take itself. `since` is a time whose age is the value. A
+-- metric of several objects has one row each.
+CREATE TABLE sidecar_reports (
+    metric      text NOT NULL
+        CHECK (metric IN ('cache_lag_seconds', 'queued_writes', 'dead_letters', 'backup_age_seconds', 'backup_check_failed')),
+    object      text NOT NULL DEFAULT '',
+    value       double precision,
+    since       timestamptz,
+    cause       text,
+    reported_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (metric, object),
+    CONSTRAINT sidecar_reports_value CHECK (num_nonnulls(value, since) = 1)
+);
+COMMENT ON TABLE sidecar_reports IS
+    'last measurements of the sidecar in Redis and of backups, for health_check(); delete a row to forget what is no longer used';
+
 -- `otherwise` is the reason why a metric has no measurement where nothing failed.
 CREATE FUNCTION health_metrics() RETURNS TABLE (metric text, topic text, description text, otherwise text)
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -35,6 +51,8 @@ VALUES ('longest_query_seconds', 'sessions', 'time that the longest statement ha
        ('subscription_down', 'replication', '1 while a subscription is enabled and has no worker', 'no subscription is enabled'),
        ('archive_failing_seconds', 'archive', 'time since the last file was archived, while archiving fails',
         'archive_mode is off'),
+       ('archive_age_seconds', 'archive', 'time since the last file was archived, while log waits that is not archived',
+        'this server archives no log'),
        ('wal_pct', 'archive', 'size of pg_wal as a share of max_wal_size', NULL),
        ('xid_age_pct', 'databases', 'share of the transaction ids that the oldest row of a database has used up', NULL),
        ('multixact_age_pct', 'databases', 'the same for multixact ids', NULL),
@@ -63,6 +81,16 @@ VALUES ('longest_query_seconds', 'sessions', 'time that the longest statement ha
        ('feed_lag_seconds', 'facts', 'time since a feed last moved, while transactions wait for it', 'no feed has a position'),
        ('job_lag_seconds', 'facts', 'time since a refresh job last ran, while transactions wait for it',
         'no refresh job has a position'),
+       ('cache_lag_seconds', 'sidecar', 'age of the snapshot at which the profiles in Redis were last complete',
+        'no sidecar has kept profiles in Redis within a week'),
+       ('queued_writes', 'sidecar', 'writes that wait in the streams of Redis for PostgreSQL',
+        'no sidecar has brought writes from Redis within a week'),
+       ('dead_letters', 'sidecar', 'writes in Redis that PostgreSQL rejects',
+        'no sidecar has brought writes from Redis within a week'),
+       ('backup_age_seconds', 'sidecar', 'age of the newest backup that arx-sidecar backup check has restored',
+        'archive_mode is off, and no check of a backup is recorded'),
+       ('backup_check_failed', 'sidecar', '1 if the last check of a backup failed',
+        'archive_mode is off, and no check of a backup is recorded'),
        ('risk_queue_wallets', 'movement', 'wallets whose risk score is to be computed again', NULL),
        ('risk_queue_seconds', 'movement', 'time that the first of them has waited', NULL),
        ('graph_delta_pct', 'graph', 'changes since the last file of the graph as a share of its transfers', 'the graph has no file yet'),
@@ -235,6 +263,26 @@ BEGIN
                         ELSE 0 END::double precision,
                    true, format('%s failures, last with %s', a.failed_count, a.last_failed_wal), NULL::text
               FROM pg_stat_archiver AS a;
+        END IF;
+        IF current_setting('archive_mode') = 'always' OR (current_setting('archive_mode') = 'on' AND NOT is_standby) THEN
+            present_lsn := CASE WHEN is_standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END;
+            RETURN QUERY
+            -- An idle server archives nothing. The first page of a file holds no news.
+            SELECT 'archive_age_seconds', NULL::text,
+                   CASE WHEN w.bytes > 8192
+                        THEN extract(epoch FROM at_present - coalesce(w.last_archived_time, w.stats_reset, pg_postmaster_start_time()))
+                        ELSE 0 END::double precision,
+                   true, format('%s wait since %s', pg_size_pretty(w.bytes), coalesce(w.last_archived_wal, 'the first file')),
+                   CASE WHEN current_setting('archive_timeout') = '0'
+                        THEN 'ALTER SYSTEM SET archive_timeout = ''5min''; SELECT pg_reload_conf();' END
+              FROM (SELECT a.*, greatest(pg_wal_lsn_diff(present_lsn, '0/0') - f.until, 0)::bigint AS bytes
+                      FROM pg_stat_archiver AS a
+                     CROSS JOIN (SELECT s.setting::bigint AS size FROM pg_settings AS s WHERE s.name = 'wal_segment_size') AS s
+                     -- The position after the archived file. Names of timelines have none.
+                     CROSS JOIN LATERAL (SELECT CASE WHEN a.last_archived_wal ~ '^[0-9A-F]{24}' THEN
+                            (('x' || substr(a.last_archived_wal, 9, 8))::bit(32)::bigint * (4294967296 / s.size)
+                             + ('x' || substr(a.last_archived_wal, 17, 8))::bit(32)::bigint + 1) * s.size
+                            ELSE 0 END AS until) AS f) AS w;
         END IF;
         RETURN QUERY
         SELECT 'wal_pct', NULL::text,
@@ -423,6 +471,41 @@ BEGIN
     END;
 
     BEGIN
+        -- A count that is two minutes old is unknown; after a week, it is taken for one of
+        -- something that is no longer used.
+        RETURN QUERY
+        SELECT r.metric, nullif(r.object, ''), v.value, true,
+               CASE WHEN v.value IS NULL
+                    THEN 'cannot be measured: the sidecar last reported at '
+                         || to_char(r.reported_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
+                    WHEN r.metric = 'cache_lag_seconds'
+                    THEN (SELECT format('%s transactions behind', pg_snapshot_xmax(pg_current_snapshot())::text::numeric
+                                                                  - pg_snapshot_xmax(p.position)::text::numeric)
+                            FROM arx.feed_positions AS p WHERE p.consumer = 'cache')
+                    ELSE r.cause END,
+               NULL::text
+          FROM arx.sidecar_reports AS r
+         CROSS JOIN LATERAL (SELECT CASE WHEN r.since IS NOT NULL THEN greatest(extract(epoch FROM at_present - r.since), 0)
+                    WHEN r.metric NOT IN ('queued_writes', 'dead_letters') OR r.reported_at > at_present - interval '2 minutes'
+                    THEN r.value END::double precision) AS v (value)
+         WHERE starts_with(r.metric, 'backup_') OR r.reported_at > at_present - interval '7 days';
+        RETURN QUERY
+        SELECT 'cache_lag_seconds', NULL::text, NULL::double precision, true,
+               'cannot be measured: a sidecar follows the profiles, and has applied no snapshot yet', NULL::text
+          FROM arx.feed_positions AS p
+         WHERE p.consumer = 'cache' AND p.position IS NULL
+           AND NOT EXISTS (SELECT FROM arx.sidecar_reports AS r WHERE r.metric = 'cache_lag_seconds');
+        RETURN QUERY
+        SELECT m.metric, NULL::text, NULL::double precision, true,
+               'has no value: log is archived, and no check of a backup is recorded (arx-sidecar backup check --record)', NULL::text
+          FROM (VALUES ('backup_age_seconds'), ('backup_check_failed')) AS m (metric)
+         WHERE current_setting('archive_mode') <> 'off'
+           AND NOT EXISTS (SELECT FROM arx.sidecar_reports AS r WHERE r.metric = m.metric);
+    EXCEPTION WHEN OTHERS THEN
+        RETURN QUERY SELECT * FROM arx.unmeasured('sidecar', SQLERRM);
+    END;
+
+    BEGIN
         RETURN QUERY
         SELECT m.metric, NULL::text, m.value::double precision, true, g.state, 'SELECT * FROM arx.refresh_graph();'
           FROM arx.graph_status() AS g
@@ -518,7 +601,7 @@ BEGIN
                     WHEN 'risk_scores' THEN 'CALL arx.refresh_risk_scores();'
                     WHEN 'wallet_alerts' THEN 'SELECT * FROM arx.check_wallet_alerts();'
                     WHEN 'watchlists' THEN 'SELECT * FROM arx.rescreen_watchlists();' END) AS s (job)
-             WHERE p.position IS NOT NULL AND p.consumer NOT LIKE 'pattern %'
+             WHERE p.position IS NOT NULL AND p.consumer <> 'cache' AND p.consumer NOT LIKE 'pattern %'
              ORDER BY p.consumer
         LOOP
             is_waiting := EXISTS (SELECT FROM arx.transactions AS t WHERE arx.is_new_since(t.ingest_xid, relation.position))

@@ -663,11 +663,13 @@ $do$;
 GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, pruned_epochs, tracked_partitions, feed_positions,
     feed_loads, feed_chunks, feed_reloads, feed_rejects, feed_verified, feed_verified_hours, behaviour_windows, risk_queue, risk_refresh_state,
     performance_samples, price_positions, audit_chains, watchlist_state, profile_change_log, partition_events,
-    partition_consents, maintenance_queue, job_runs
+    partition_consents, maintenance_queue, job_runs, sidecar_reports
     TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE partition_consents TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state, price_positions, watchlist_state TO arx_operator;
 GRANT INSERT, DELETE ON TABLE feed_reloads TO arx_operator;
+GRANT DELETE ON TABLE sidecar_reports TO arx_operator;
+GRANT INSERT, UPDATE ON TABLE sidecar_reports TO arx_feeder;
 GRANT INSERT, UPDATE, DELETE ON TABLE feed_positions, feed_loads, feed_chunks, feed_reloads, feed_rejects,
     feed_verified, feed_verified_hours, behaviour_windows TO arx_feeder;
 GRANT DELETE ON TABLE label_changes TO arx_feeder;

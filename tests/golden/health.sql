@@ -41,6 +41,31 @@ SELECT severity, object, round(value / 3600) AS hours, statement FROM arx.health
 -- A position of another cluster: this database is a copy.
 UPDATE arx.feed_positions SET system_identifier = 1 WHERE consumer = 'daily_transaction_stats';
 SELECT severity, value, cause FROM arx.health_check() WHERE name = 'foreign_positions';
+-- Measurements of the sidecar: fresh, minutes old, and a week old; the age of a backup goes on.
+SELECT name, value, severity, cause FROM arx.health_check()
+ WHERE name IN ('archive_age', 'backup_age', 'backup_check', 'cache_lag', 'dead_letters', 'queued_writes') ORDER BY name;
+INSERT INTO arx.sidecar_reports (metric, object, value, since, cause) VALUES
+    ('cache_lag_seconds', '', NULL, now() - interval '3 hours', NULL), ('queued_writes', '', 12, NULL, NULL),
+    ('dead_letters', '', 2, NULL, 'the stream x has the reasons'), ('backup_age_seconds', 'arx', NULL, now() - interval '9 days', 'full backup 1'),
+    ('backup_check_failed', 'arx', 1, NULL, 'wrong passphrase');
+SELECT name, object, round(value / 3600) AS hours, severity, split_part(cause, ':', 1) AS cause
+  FROM arx.health_check() WHERE name IN ('cache_lag', 'backup_age') ORDER BY name;
+SELECT name, object, value, severity, cause FROM arx.health_check()
+ WHERE name IN ('backup_check', 'dead_letters', 'queued_writes') ORDER BY name;
+UPDATE arx.sidecar_reports SET reported_at = '2024-01-01';
+UPDATE arx.sidecar_reports SET reported_at = now() - interval '3 minutes' WHERE metric = 'queued_writes';
+SELECT name, value IS NULL AS unknown, severity FROM arx.health_check()
+ WHERE name IN ('backup_age', 'backup_check', 'cache_lag', 'dead_letters', 'queued_writes') ORDER BY name;
+\set VERBOSITY sqlstate
+INSERT INTO arx.sidecar_reports (metric, value) VALUES ('connections', 1);
+INSERT INTO arx.sidecar_reports (metric, value, since) VALUES ('queued_writes', 1, now());
+\set VERBOSITY verbose
+DELETE FROM arx.sidecar_reports;
+-- A follower that has applied nothing yet is no healthy one.
+SELECT arx.follow_profiles() > 0 AS follows;
+SELECT value, severity, cause FROM arx.health_check() WHERE name = 'cache_lag';
+DELETE FROM arx.feed_positions WHERE consumer = 'cache';
+SELECT pg_advisory_unlock_all();
 -- A slot that no one reads, and a sequence that runs out.
 SELECT count(*) FROM pg_create_physical_replication_slot('golden_' || current_database(), true);
 SELECT severity, object = 'golden_' || current_database() AS ours, statement ~ '^SELECT pg_drop_replication_slot' AS mends

@@ -3,6 +3,7 @@
 //!
 //! Only what the binaries and the tests need is public.
 #![allow(missing_docs)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod atomic_file;
 mod backup;

@@ -9,6 +9,7 @@
 //! | `vectors` | questions with known answers, for `arx-udf --self-test` and for the check after an installation |
 //! | `program` | the command line of `arx-udf` |
 //! | `inherited` | file descriptors that ClickHouse leaves open in its processes |
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod functions;
 mod inherited;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
-use crate::error::{DoingTo, SidecarError};
+use crate::error::{Chain, Doing, DoingTo, SidecarError};
+use crate::servers::postgres;
+use crate::settings::Settings;
 
 pub(crate) use checks::Checked;
 use repository::Backup;
@@ -57,6 +59,35 @@ pub(crate) struct Report {
     /// Time until the server was up.
     pub(crate) restore: Duration,
     pub(crate) elapsed: Duration,
+}
+
+/// The age of the backup and the outcome of its check, for `health_check()`. A check that failed
+/// leaves the age of the last backup that restored.
+const RECORD: &str = "
+    WITH age AS (
+        INSERT INTO arx.sidecar_reports (metric, object, since, cause)
+        SELECT 'backup_age_seconds', $1, to_timestamp($2::double precision), $3 WHERE $2 IS NOT NULL
+        ON CONFLICT (metric, object) DO UPDATE SET since = excluded.since, cause = excluded.cause, reported_at = now())
+    INSERT INTO arx.sidecar_reports (metric, object, value, cause)
+    VALUES ('backup_check_failed', $1, CASE WHEN $2 IS NULL THEN 1 ELSE 0 END, $3)
+    ON CONFLICT (metric, object) DO UPDATE SET value = excluded.value, cause = excluded.cause, reported_at = now()";
+
+/// Records the outcome of a check in the database of the settings.
+///
+/// # Errors
+/// [`SidecarError::Postgres`], and those of connecting.
+pub(crate) async fn record(
+    settings: &Settings,
+    stanza: &str,
+    outcome: &Result<Report, SidecarError>,
+) -> Result<(), SidecarError> {
+    let (taken, cause) = match outcome {
+        Ok(report) => (Some(report.taken as f64), format!("{} backup {}", report.kind, report.label)),
+        Err(error) => (None, Chain(error).to_string()),
+    };
+    let client = postgres::connect(settings).await?.client;
+    client.execute(RECORD, &[&stanza, &taken, &cause]).await.doing("record the check of a backup")?;
+    Ok(())
 }
 
 fn failed(detail: impl Into<String>) -> SidecarError {

@@ -1,6 +1,9 @@
 //! Runs the embedded ClickHouse engine, which serves HTTP, and the native protocol if asked, on the
 //! loopback address.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -45,7 +48,8 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("arx-clickhouse: {}", Chain(&error));
+            // Without a reader, the exit code is left.
+            let _ = writeln!(std::io::stderr(), "arx-clickhouse: {}", Chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,12 +1,14 @@
 //! The stream of events, for subscribers that may be late: each look of the follower that found
-//! changes. A subscriber that names the last event it has seen gets all later ones, or learns that
-//! some are gone.
+//! changes, and alerts, where a destination sends them here. A subscriber that names the last event
+//! it has seen gets all later ones, or learns that some are gone.
 
 use redis::AsyncCommands;
-use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
+use redis::streams::{StreamId, StreamRangeReply, StreamReadOptions, StreamReadReply};
 
-use super::store::ProfileCache;
+use super::keys::Identity;
+use super::store::{MAX_EVENTS, POSITION_LIFETIME, ProfileCache, millis};
 use crate::error::{Doing, SidecarError};
+use crate::servers::redis::Link;
 
 /// Events of one answer.
 const PAGE: usize = 500;
@@ -15,8 +17,28 @@ const PAGE: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) id: String,
+    pub(crate) news: News,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum News {
     /// JSON: `watermark`, `wallets` as `network:address`, and `raised` for a change of everything.
-    pub(crate) changes: String,
+    Changes(String),
+    /// Number of an alert about a wallet.
+    Alert(i64),
+}
+
+/// Adds an alert to the events of a database. A reader gets the number alone, and recognises one
+/// that is sent again by it.
+///
+/// # Errors
+/// Errors of Redis.
+pub(crate) async fn announce_alert(link: &mut Link, identity: &Identity, alert_id: i64) -> redis::RedisResult<()> {
+    let key = identity.events();
+    let mut commands = redis::pipe();
+    commands.cmd("XADD").arg(&key).arg("MAXLEN").arg("~").arg(MAX_EVENTS).arg("*").arg("alert").arg(alert_id).ignore();
+    commands.cmd("PEXPIRE").arg(&key).arg(millis(POSITION_LIFETIME)).ignore();
+    commands.query_async(link).await
 }
 
 /// A subscriber of the events of a database.
@@ -57,8 +79,14 @@ impl Subscriber {
         let reply: Option<StreamReadReply> =
             self.cache.connection().xread_options(&[key], &[&self.last], &options).await.doing("read events")?;
         let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids);
-        let events: Vec<Event> =
-            entries.map(|entry| Event { changes: entry.get("changes").unwrap_or_default(), id: entry.id }).collect();
+        let event = |entry: StreamId| {
+            let news = match entry.get("alert") {
+                Some(alert_id) => News::Alert(alert_id),
+                None => News::Changes(entry.get("changes").unwrap_or_default()),
+            };
+            Event { id: entry.id, news }
+        };
+        let events: Vec<Event> = entries.map(event).collect();
         if let Some(event) = events.last() {
             self.last.clone_from(&event.id);
         }

@@ -32,6 +32,9 @@ const MAX_LATER: usize = 1_000;
 /// position is stored.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Interval at which the position is reported to PostgreSQL.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Interval at which the log of changes is pruned.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -55,8 +58,12 @@ const CHANGED: &str = "
       FROM arx.changed_profiles($1::text::pg_snapshot, $2::text::timestamptz) AS c
      WHERE c.network IS NULL OR EXISTS (SELECT FROM arx.networks AS n WHERE n.network = c.network)";
 
-const STORE: &str =
-    "UPDATE arx.feed_positions SET position = $1::text::pg_snapshot, updated_at = now() WHERE consumer = 'cache'";
+/// Stores the position, and the time at which it was applied, for `health_check()`.
+const STORE: &str = "
+    WITH stored AS (
+        UPDATE arx.feed_positions SET position = $1::text::pg_snapshot, updated_at = now() WHERE consumer = 'cache')
+    INSERT INTO arx.sidecar_reports (metric, since) VALUES ('cache_lag_seconds', now())
+    ON CONFLICT (metric, object) DO UPDATE SET since = excluded.since, reported_at = now()";
 
 /// Reads the identity of a database that takes writes.
 ///
@@ -108,6 +115,7 @@ pub(crate) struct Follower {
     read: Instant,
     looked: Instant,
     stored: Instant,
+    reported: Instant,
     pruned: Instant,
     backlog: VecDeque<WalletKey>,
     /// True after Redis was restarted or replaced, until every floor is raised.
@@ -185,6 +193,7 @@ impl Follower {
             read: now,
             looked: past,
             stored: past,
+            reported: past,
             pruned: past,
             backlog: VecDeque::new(),
             has_lost: false,
@@ -361,13 +370,17 @@ impl Follower {
     /// Stores in PostgreSQL from time to time how far this follower has read, and removes what it
     /// no longer needs from the log.
     async fn prune(&mut self) -> Result<(), SidecarError> {
-        if self.pruned.elapsed() < PRUNE_INTERVAL {
+        if self.reported.elapsed() < REPORT_INTERVAL {
             return Ok(());
         }
         let doing = "store the follower's position";
-        self.pruned = Instant::now();
+        self.reported = Instant::now();
         let snapshot = &self.position.watermark.snapshot;
         self.ledger.execute(STORE, &[snapshot]).await.doing(doing)?;
+        if self.pruned.elapsed() < PRUNE_INTERVAL {
+            return Ok(());
+        }
+        self.pruned = Instant::now();
         let oldest = snapshot.split(':').next().unwrap_or_default().to_owned();
         self.ledger.query_one("SELECT arx.prune_profile_changes($1::text::xid8)", &[&oldest]).await.doing(doing)?;
         Ok(())

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use redis::{Cmd, RedisResult, Script, Value, from_redis_value_ref};
 use uuid::Uuid;
 
-use super::keys::{Identity, ShardKeys, WalletKey};
+use super::keys::{Identity, SHARDS, ShardKeys, WalletKey};
 use super::profile::Annotation;
 use super::store::{PIPELINE, is_wrong_type, set_aside_unless};
 use super::writes::{CustomLabel, PendingWrites, QueuedWrite};
@@ -33,6 +33,55 @@ struct Entry {
     fields: Vec<(&'static str, String)>,
     /// Names and values of pending writes.
     shown: Vec<(String, String)>,
+}
+
+/// Counts of the entries of a database's streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lengths {
+    /// Writes that are not acknowledged yet.
+    pub(crate) queued: u64,
+    pub(crate) dead: u64,
+    /// The first stream with dead letters.
+    pub(crate) first_dead: Option<String>,
+    /// Keys that are no streams.
+    pub(crate) misplaced: u64,
+}
+
+impl Lengths {
+    /// Asks for the lengths of all streams at once.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(crate) async fn read(connection: &mut Link, identity: &Identity) -> Result<Self, SidecarError> {
+        let doing = "count queued writes";
+        let keys: Vec<ShardKeys> = (0..SHARDS).map(|shard| identity.shard(shard)).collect();
+        let mut commands = redis::pipe();
+        for shard in &keys {
+            commands.cmd("XLEN").arg(&shard.writes).cmd("XLEN").arg(&shard.dead);
+        }
+        let replies: Vec<RedisResult<u64>> = commands.ignore_errors().query_async(connection).await.doing(doing)?;
+        let mut replies = replies.into_iter();
+        let mut lengths = Self::default();
+        for shard in keys {
+            for (key, is_dead) in [(shard.writes, false), (shard.dead, true)] {
+                let missing = || SidecarError::Protocol { detail: format!("{doing}: a node gives no answer") };
+                let length = match replies.next().ok_or_else(missing)? {
+                    Err(error) if is_wrong_type(&error) => {
+                        lengths.misplaced += 1;
+                        continue;
+                    }
+                    reply => reply.doing(doing)?,
+                };
+                if !is_dead {
+                    lengths.queued += length;
+                } else if length > 0 {
+                    lengths.dead += length;
+                    lengths.first_dead.get_or_insert(key);
+                }
+            }
+        }
+        Ok(lengths)
+    }
 }
 
 /// The streams of a database.

@@ -35,10 +35,10 @@ pub(crate) const LEASE: Duration = Duration::from_secs(2);
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(30);
 
 /// Lifetime of the follower's position.
-const POSITION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+pub(super) const POSITION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 
 /// Looks with changes that late subscribers find in the stream of events.
-const MAX_EVENTS: usize = 10_000;
+pub(super) const MAX_EVENTS: usize = 10_000;
 
 /// Lifetime of a key that was put aside: 30 days.
 const ASIDE_SECONDS: i64 = 30 * 86_400;
@@ -564,7 +564,7 @@ pub(super) async fn set_aside_unless(connection: &mut Link, key: &str, expected:
     Ok(true)
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Transaction};
 use super::follower::identity;
 use super::keys::{Identity, SHARDS, ShardKeys, WalletKey};
 use super::profile::JsonFields;
-use super::queue::WriteQueue;
+use super::queue::{Lengths, WriteQueue};
 use super::store::{ProfileCache, is_wrong_type, set_aside_unless};
 use super::watermark::Height;
 use super::writes::{QueuedWrite, latest_labels};
@@ -35,7 +35,7 @@ const BATCH: usize = 500;
 /// Dead letters that a stream keeps.
 const MAX_DEAD: usize = 10_000;
 
-/// Interval at which the eviction policy is checked, and keys of writes are pruned.
+/// Interval at which the eviction policy is checked, and queued writes are reported to PostgreSQL.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time for which applied writes stay among the pending ones, until the cache shows them.
@@ -76,6 +76,11 @@ const LOGIN: &str = "
               FROM unnest($1::text[], $2::bigint[]) AS l (id, micros)) AS w
      WHERE u.user_id = w.user_id AND (u.last_login IS NULL OR u.last_login < w.at)";
 
+/// Stores the counts of the streams, for `health_check()`.
+const REPORT: &str = "
+    INSERT INTO arx.sidecar_reports (metric, value, cause) VALUES ('queued_writes', $1, NULL), ('dead_letters', $2, $3)
+    ON CONFLICT (metric, object) DO UPDATE SET value = excluded.value, cause = excluded.cause, reported_at = now()";
+
 /// A redelivery comes within seconds, or as soon as a writer runs again, which is before it prunes.
 const PRUNE: &str = "DELETE FROM arx.applied_writes WHERE applied_at < now() - interval '7 days'";
 
@@ -115,6 +120,7 @@ pub(crate) struct Writer {
     identity: Identity,
     consumer: String,
     checked: Instant,
+    reported: Option<Instant>,
     set_aside: u64,
 }
 
@@ -148,7 +154,8 @@ impl Writer {
         let cache = ProfileCache::connect(settings, identity.clone()).await.ok();
         let consumer = format!("sidecar-{}", std::process::id());
         let (redis, checked) = (queue.connection(), Instant::now());
-        let mut writer = Self { postgres, queue, cache, redis, identity, consumer, checked, set_aside: 0 };
+        let mut writer =
+            Self { postgres, queue, cache, redis, identity, consumer, checked, reported: None, set_aside: 0 };
         writer.prepare().await?;
         writer.postgres.execute(PRUNE, &[]).await.doing("prune keys of writes")?;
         Ok(writer)
@@ -234,6 +241,9 @@ impl Writer {
             self.finish(applied).await?;
         }
         drained.set_aside += std::mem::take(&mut self.set_aside);
+        if drained.dead > 0 || self.reported.is_none_or(|reported| reported.elapsed() > CHECK_INTERVAL) {
+            self.report().await?;
+        }
         Ok(drained)
     }
 
@@ -276,13 +286,17 @@ impl Writer {
     /// # Errors
     /// [`SidecarError::Redis`].
     pub(crate) async fn pending(&mut self) -> Result<u64, SidecarError> {
-        let mut sum = 0;
-        for shard in 0..SHARDS {
-            let key = self.identity.shard(shard).writes;
-            let length: u64 = self.redis.xlen(key).await.doing("count queued writes")?;
-            sum += length;
-        }
-        Ok(sum)
+        Ok(Lengths::read(&mut self.redis, &self.identity).await?.queued)
+    }
+
+    /// Reports the counts of the streams to PostgreSQL.
+    async fn report(&mut self) -> Result<(), SidecarError> {
+        let Lengths { queued, dead, first_dead, .. } = Lengths::read(&mut self.redis, &self.identity).await?;
+        let cause = first_dead.map(|stream| format!("the stream {stream} has the reasons"));
+        let (queued, dead) = (queued as f64, dead as f64);
+        self.postgres.execute(REPORT, &[&queued, &dead, &cause]).await.doing("report what waits in Redis")?;
+        self.reported = Some(Instant::now());
+        Ok(())
     }
 
     /// Leaves the consumer group, unless entries are pending with this consumer: the next writer

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CommandError;
+use super::output::print_line;
 use crate::cache::{Annotation, QueuedWrite, WalletKey, WriteQueue, identity};
 use crate::escape::Inline;
 use crate::servers::postgres;
@@ -31,7 +32,10 @@ impl AnnotateArgs {
         let queue = WriteQueue::connect(settings, identity).await?;
         let id = queue.accept(QueuedWrite::Annotation(key.clone(), annotation)).await?;
         let stream = queue.identity().shard_of(&key).writes;
-        println!("queued as {} in {stream}; a running `arx-sidecar run` writes it to PostgreSQL", Inline(id));
+        print_line(format_args!(
+            "queued as {} in {stream}; a running `arx-sidecar run` writes it to PostgreSQL",
+            Inline(id)
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -9,8 +9,11 @@ use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
 
 use super::CommandError;
+use super::output::print_line;
 use crate::backup::{self, Report, Request};
+use crate::error::Chain;
 use crate::escape::{Inline, JsonText};
+use crate::settings::Settings;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BackupCommand {
@@ -43,21 +46,31 @@ pub(super) struct CheckArgs {
     /// Minutes that recovery may take
     #[arg(long, value_name = "MINUTES", default_value_t = 720, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     patience: u64,
+    /// Record the outcome in PostgreSQL, where health_check() shows it
+    #[arg(long)]
+    record: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }
 
 impl BackupCommand {
-    pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let Self::Check(args) = self;
-        let json = args.json;
-        let report = backup::check(&args.request()).await?;
-        if json {
-            println!("{}", JsonText(as_json(&report)));
-        } else {
-            println!("{}", message(&report));
+        let CheckArgs { json, record, .. } = args;
+        let request = args.request();
+        let outcome = backup::check(&request).await;
+        let recorded = if record { backup::record(settings, &request.stanza, &outcome).await } else { Ok(()) };
+        if let (Err(_), Err(error)) = (&outcome, &recorded) {
+            tracing::warn!(error = %Chain(error), "the outcome is not recorded");
         }
+        let report = outcome?;
+        if json {
+            print_line(JsonText(as_json(&report)))?;
+        } else {
+            print_line(message(&report))?;
+        }
+        recorded?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, ProgressBar};
 
+use super::output::print_line;
 use super::{CommandError, exit_code};
-use crate::cache::{self, ProfileCache, SHARDS, Subscriber, identity, remove_all};
-use crate::error::Doing;
+use crate::cache::{self, Lengths, News, ProfileCache, Subscriber, identity, remove_all};
 use crate::escape::{Inline, JsonText};
 use crate::servers::postgres;
 use crate::servers::redis::{Endpoint, connect, information};
@@ -25,7 +25,7 @@ pub(super) enum CacheCommand {
     Verify,
     /// Print what the cache and the streams of writes hold
     Stats,
-    /// Print the changes that the sidecar announced, one JSON object a line
+    /// Print the changes and alerts that the sidecar announced, one JSON object a line
     Events(EventsArgs),
     /// Remove the cached profiles of this database; writes that wait for PostgreSQL stay
     Flush,
@@ -57,13 +57,19 @@ impl EventsArgs {
         let cache = ProfileCache::connect(settings, identity).await?;
         let (mut subscriber, is_missing) = Subscriber::begin(cache, self.after.as_deref()).await?;
         if is_missing {
-            println!("{}", serde_json::json!({ "missing": true }));
+            print_line(serde_json::json!({ "missing": true }))?;
         }
         loop {
             let events = subscriber.next().await?;
             for event in &events {
-                let changes: serde_json::Value = serde_json::from_str(&event.changes).unwrap_or_default();
-                println!("{}", JsonText(serde_json::json!({ "id": event.id, "changes": changes })));
+                let line = match &event.news {
+                    News::Changes(changes) => {
+                        let changes: serde_json::Value = serde_json::from_str(changes).unwrap_or_default();
+                        serde_json::json!({ "id": event.id, "changes": changes })
+                    }
+                    News::Alert(alert_id) => serde_json::json!({ "id": event.id, "alert": alert_id }),
+                };
+                print_line(JsonText(line))?;
             }
             if events.is_empty() {
                 if !self.follow {
@@ -107,12 +113,12 @@ impl WarmArgs {
             0 => String::new(),
             resumed => format!(", {resumed} of them by an earlier run"),
         };
-        println!(
+        print_line(format_args!(
             "{} profiles read{resumed}, {} cached, in {:.1} s",
             filled.read,
             filled.cached,
             started.elapsed().as_secs_f64()
-        );
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -122,18 +128,18 @@ async fn verify(settings: &Settings) -> Result<ExitCode, CommandError> {
     let compared = cache::compare(settings, update).await?;
     bar.finish_and_clear();
     for wallet in compared.differing.iter().take(MAX_DIFFERENCES) {
-        println!("DIFFERS  {} {}", Inline(&wallet.network), Inline(&wallet.address));
+        print_line(format_args!("DIFFERS  {} {}", Inline(&wallet.network), Inline(&wallet.address)))?;
     }
     if compared.differing.len() > MAX_DIFFERENCES {
-        println!("... and {} more", compared.differing.len() - MAX_DIFFERENCES);
+        print_line(format_args!("... and {} more", compared.differing.len() - MAX_DIFFERENCES))?;
     }
-    println!(
+    print_line(format_args!(
         "{} keys: {} profiles equal PostgreSQL's, {} differ, {} are not in use",
         compared.keys,
         compared.equal,
         compared.differing.len(),
         compared.unused
-    );
+    ))?;
     Ok(exit_code(compared.differing.is_empty()))
 }
 
@@ -141,44 +147,37 @@ async fn stats(settings: &Settings) -> Result<ExitCode, CommandError> {
     let (identity, height) = identity(&postgres::connect(settings).await?.client).await?;
     let cache = ProfileCache::connect(settings, identity.clone()).await?;
     let facts = information(&mut cache.connection(), "describe the cache").await?;
-    println!("redis         {} at {}", Inline(&cache.version), settings.redis_url);
-    println!("identity      {identity}");
+    print_line(format_args!("redis         {} at {}", Inline(&cache.version), settings.redis_url))?;
+    print_line(format_args!("identity      {identity}"))?;
     let number = |name, show: fn(u64) -> String| facts.sum(name).map_or_else(|| "unknown".to_owned(), show);
-    println!(
+    print_line(format_args!(
         "memory        {}, policy {}, {} evicted",
         number("used_memory", |bytes| HumanBytes(bytes).to_string()),
         Inline(&cache.eviction),
         number("evicted_keys", |keys| keys.to_string())
-    );
+    ))?;
     match cache.watermark().await? {
         Some(watermark) => {
             let behind = height.0.saturating_sub(watermark.height.0);
-            println!("watermark     {}, {behind} transactions ago", Inline(&watermark.snapshot));
+            print_line(format_args!("watermark     {}, {behind} transactions ago", Inline(&watermark.snapshot)))?;
             for (network, floor) in &watermark.floors {
-                println!("floor         {}: {}", Inline(network), floor.0);
+                print_line(format_args!("floor         {}: {}", Inline(network), floor.0))?;
             }
         }
-        None => println!("watermark     none: no sidecar keeps the profiles in step, so PostgreSQL answers"),
+        None => print_line("watermark     none: no sidecar keeps the profiles in step, so PostgreSQL answers")?,
     }
-    println!("profiles      {}", cache.count().await?);
+    let profiles = cache.count().await?;
+    print_line(format_args!("profiles      {profiles}"))?;
     let mut streams = connect(settings, Endpoint::Streams).await?.link;
-    let (mut queued, mut dead) = (0_u64, 0_u64);
-    for shard in 0..SHARDS {
-        let keys = identity.shard(shard);
-        let mut lengths = redis::pipe();
-        lengths.cmd("XLEN").arg(keys.writes).cmd("XLEN").arg(keys.dead);
-        let (writes, letters): (u64, u64) =
-            lengths.query_async(&mut streams).await.doing("count queued annotations")?;
-        queued += writes;
-        dead += letters;
-    }
-    println!("annotations   {queued} queued, {dead} dead letters");
+    let Lengths { queued, dead, .. } = Lengths::read(&mut streams, &identity).await?;
+    print_line(format_args!("annotations   {queued} queued, {dead} dead letters"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn flush(settings: &Settings) -> Result<ExitCode, CommandError> {
     let (identity, _) = identity(&postgres::connect(settings).await?.client).await?;
     let cache = ProfileCache::connect(settings, identity).await?;
-    println!("{} keys removed", remove_all(&cache).await?);
+    let removed = remove_all(&cache).await?;
+    print_line(format_args!("{removed} keys removed"))?;
     Ok(ExitCode::SUCCESS)
 }

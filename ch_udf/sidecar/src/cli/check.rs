@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::CommandError;
+use super::output::print;
 use crate::error::{Chain, SidecarError};
 use crate::escape::Inline;
 use crate::health_check::{Finding, Severity, read_findings};
@@ -78,7 +79,7 @@ impl CheckArgs {
                 (state, format!("ARX {} - {}\n", state.name(), Inline(Chain(&error))))
             }
         };
-        print!("{text}");
+        print(text)?;
         Ok(ExitCode::from(state as u8))
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use super::output::print;
 use super::{CommandError, exit_code};
 use crate::escape::Lines;
 use crate::functions::{InstallOptions, Installed, Serving, install};
@@ -30,12 +31,13 @@ impl ClickHouseCommand {
                     let topology = Topology::connect(settings, supervisor).await?;
                     warehouse::apply(&topology, dry_run).await
                 });
-                print!("{}", Lines(applied.await?));
+                let statements = applied.await?;
+                print(Lines(statements))?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::InstallUdfs(options) => {
                 let installed = install(&options, settings).await?;
-                print!("{}", Lines(InstalledScreen(&installed)));
+                print(Lines(InstalledScreen(&installed)))?;
                 Ok(exit_code(installed.is_ok()))
             }
         }

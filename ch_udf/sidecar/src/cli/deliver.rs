@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::output::print_line;
 use super::{CommandError, exit_code};
 use crate::deliver::{deliver_once, deliver_until, judge_once, judge_until};
 use crate::error::DoingTo;
@@ -34,7 +35,12 @@ impl DeliverArgs {
             }
             let outcomes = deliver_once(settings).await?;
             for (destination, outcome) in &outcomes {
-                println!("{}: {} delivered, {} failed", Inline(destination), outcome.sent, outcome.failed);
+                print_line(format_args!(
+                    "{}: {} delivered, {} failed",
+                    Inline(destination),
+                    outcome.sent,
+                    outcome.failed
+                ))?;
             }
             return Ok(exit_code(outcomes.values().all(|outcome| outcome.failed == 0)));
         }

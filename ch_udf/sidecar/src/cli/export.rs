@@ -11,6 +11,7 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
 use super::CommandError;
 use super::import_labels::edition;
+use super::output::print_line;
 use crate::error::SidecarError;
 use crate::escape::{Inline, JsonText};
 use crate::export::{self, Filter, Format, Progress, Report, Request};
@@ -65,9 +66,9 @@ impl ExportArgs {
         }
         let report = result?;
         if json {
-            println!("{}", JsonText(as_json(&folder, &report)));
+            print_line(JsonText(as_json(&folder, &report)))?;
         } else {
-            println!("{}", message(&folder, &report));
+            print_line(message(&folder, &report))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,8 +8,9 @@ use clap::Args;
 
 use super::CommandError;
 use super::import_labels::edition;
+use super::output::{buffered, print_line};
 use crate::error::{DoingTo, SidecarError};
-use crate::export::{SeriesRequest, standard_output, write_series};
+use crate::export::{SeriesRequest, write_series};
 use crate::settings::Settings;
 
 /// Arguments of `arx-sidecar export-series`.
@@ -57,7 +58,7 @@ impl SeriesArgs {
             time_zone: self.time_zone,
         };
         let Some(path) = self.output else {
-            write_series(&request, settings, &mut standard_output()).await?;
+            write_series(&request, settings, &mut buffered()).await?;
             return Ok(ExitCode::SUCCESS);
         };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
@@ -69,7 +70,7 @@ impl SeriesArgs {
             path: path.clone(),
             source: error.error,
         })?;
-        println!("{}: {lines} lines", path.display());
+        print_line(format_args!("{}: {lines} lines", path.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

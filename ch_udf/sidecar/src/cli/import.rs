@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::CommandError;
 use super::import_labels::LabelArgs;
+use super::output::print_line;
 use crate::escape::{Inline, JsonText, Lines};
 use crate::import::{
     self, Coverage, FileOptions, Format, ImportReport, ImportSource, Mapping, NetworkFile, Request, StatedKind,
@@ -157,7 +158,8 @@ impl ImportArgs {
             coverage.addresses()?;
         }
         let (requests, json) = command.requests()?;
-        let mut is_complete = true;
+        // Neither the files that follow nor the history depend on a reader of the reports.
+        let (mut is_complete, mut printed) = (true, Ok(()));
         for request in requests {
             let check = request.check;
             let report = import::run(request, settings).await?;
@@ -165,23 +167,24 @@ impl ImportArgs {
             if let Some(coverage) = &mut coverage {
                 coverage.times = import::joined_times(coverage.times, report.tally.times);
             }
-            if json {
-                println!("{}", JsonText(as_json(&report)));
+            printed = printed.and(if json {
+                print_line(JsonText(as_json(&report)))
             } else {
-                println!("{}", Lines(message(&report)));
-            }
+                print_line(Lines(message(&report)))
+            });
             is_complete &= report.is_complete();
         }
         match coverage {
             Some(coverage) if is_complete => {
                 let statements = coverage.record(settings).await?;
                 if !json {
-                    println!("history recorded as complete: {statements} new statements");
+                    print_line(format_args!("history recorded as complete: {statements} new statements"))?;
                 }
             }
-            Some(_) if !json => println!("history not recorded as complete, because not every line was imported"),
+            Some(_) if !json => print_line("history not recorded as complete, because not every line was imported")?,
             _ => {}
         }
+        printed?;
         Ok(if is_complete { ExitCode::SUCCESS } else { INCOMPLETE.into() })
     }
 }

@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Args;
 
 use super::CommandError;
+use super::output::print_line;
 use crate::escape::{Inline, JsonText, Lines};
 use crate::import::labels::{self, Changes, Defaults, Field, LabelFormat, LabelReport, LabelRequest, StatedColumn};
 use crate::settings::Settings;
@@ -102,9 +103,9 @@ impl LabelArgs {
         let json = self.json;
         let report = labels::run(self.request(), settings).await?;
         if json {
-            println!("{}", JsonText(as_json(&report)));
+            print_line(JsonText(as_json(&report)))?;
         } else {
-            println!("{}", Lines(message(&report)));
+            print_line(Lines(message(&report)))?;
         }
         Ok(if report.is_complete() { ExitCode::SUCCESS } else { INCOMPLETE.into() })
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CommandError;
+use super::output::print_line;
 use crate::cache::{CustomLabel, QueuedWrite, WalletKey, WriteQueue, identity};
 use crate::escape::Inline;
 use crate::servers::postgres;
@@ -32,7 +33,10 @@ impl LabelArgs {
         let queue = WriteQueue::connect(settings, identity).await?;
         let id = queue.accept(QueuedWrite::Label(key.clone(), label)).await?;
         let stream = queue.identity().shard_of(&key).writes;
-        println!("queued as {} in {stream}; a running `arx-sidecar run` writes it to PostgreSQL", Inline(id));
+        print_line(format_args!(
+            "queued as {} in {stream}; a running `arx-sidecar run` writes it to PostgreSQL",
+            Inline(id)
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 }

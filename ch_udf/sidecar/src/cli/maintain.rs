@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output::print_line;
 use super::{CommandError, exit_code};
 use crate::escape::{Inline, Lines};
 use crate::settings::Settings;
@@ -31,33 +32,38 @@ impl MaintainArgs {
         if self.dry_run {
             let waiting = waiting_statements(settings).await?;
             if waiting.is_empty() {
-                println!("nothing is due");
+                print_line("nothing is due")?;
             }
             for (kind, name, statement) in waiting {
                 match statement.filter(|statement| !statement.is_empty()) {
-                    Some(statement) => println!("{};", Lines(statement)),
-                    None => println!("-- {} {}", Inline(kind), Inline(name)),
+                    Some(statement) => print_line(format_args!("{};", Lines(statement)))?,
+                    None => print_line(format_args!("-- {} {}", Inline(kind), Inline(name)))?,
                 }
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let (mut finished, mut is_ok) = (0, true);
+        // The upkeep does not depend on a reader of its lines.
+        let (mut finished, mut is_ok, mut printed) = (0, true, Ok(()));
         run_queue(settings, |task| {
             finished += 1;
             let Finished { kind, name, outcome, elapsed } = task;
             let (kind, name, seconds) = (Inline(kind), Inline(name), elapsed.as_secs_f64());
-            match outcome {
-                Outcome::Done => println!("done in {seconds:.2} s: {kind} {name}"),
-                Outcome::Obsolete => println!("not needed any more: {kind} {name}"),
+            let line = match outcome {
+                Outcome::Done => print_line(format_args!("done in {seconds:.2} s: {kind} {name}")),
+                Outcome::Obsolete => print_line(format_args!("not needed any more: {kind} {name}")),
                 Outcome::Failed(error) => {
                     is_ok = false;
-                    println!("FAILED: {kind} {name} ({})", Lines(error));
+                    print_line(format_args!("FAILED: {kind} {name} ({})", Lines(error)))
                 }
+            };
+            if printed.is_ok() {
+                printed = line;
             }
         })
         .await?;
+        printed?;
         if finished == 0 {
-            println!("nothing is due");
+            print_line("nothing is due")?;
         }
         Ok(exit_code(is_ok))
     }
@@ -74,7 +80,7 @@ pub(super) struct RestoreArchiveArgs {
 impl RestoreArchiveArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let rows = restore(settings, &self.archive_id).await?;
-        println!("restored {rows} rows");
+        print_line(format_args!("restored {rows} rows"))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::output::print_line;
 use super::{CommandError, exit_code};
 use crate::error::{Chain, Doing};
 use crate::escape::Lines;
@@ -31,25 +32,29 @@ impl MaintainIndexesArgs {
         client.batch_execute("SET lock_timeout = 0").await.doing("prepare index maintenance")?;
         let rows = client.query(PLAN, &[]).await.doing("read the index maintenance plan")?;
         if rows.is_empty() {
-            println!("no index needs maintenance");
+            print_line("no index needs maintenance")?;
         }
-        let mut is_ok = true;
+        // The upkeep does not depend on a reader of its lines.
+        let (mut is_ok, mut printed) = (true, Ok(()));
         for row in rows {
             let statement: String = row.get(0);
             if self.dry_run {
-                println!("{};", Lines(statement.trim_end_matches(';')));
+                print_line(format_args!("{};", Lines(statement.trim_end_matches(';'))))?;
                 continue;
             }
             let started = Instant::now();
-            match client.batch_execute(&statement).await.doing("run index maintenance") {
-                Ok(()) => println!("done in {:.2} s: {}", started.elapsed().as_secs_f64(), Lines(&statement)),
+            let outcome = client.batch_execute(&statement).await.doing("run index maintenance");
+            let elapsed = started.elapsed().as_secs_f64();
+            printed = printed.and(match outcome {
+                Ok(()) => print_line(format_args!("done in {elapsed:.2} s: {}", Lines(&statement))),
                 Err(error) => {
                     is_ok = false;
                     tracing::warn!(statement, error = %Chain(&error), "index maintenance failed");
-                    println!("FAILED: {} ({})", Lines(&statement), Lines(Chain(&error)));
+                    print_line(format_args!("FAILED: {} ({})", Lines(&statement), Lines(Chain(&error))))
                 }
-            }
+            });
         }
+        printed?;
         Ok(exit_code(is_ok))
     }
 }

@@ -14,6 +14,7 @@ mod import_labels;
 mod label;
 mod maintain;
 mod maintain_indexes;
+mod output;
 mod profile;
 mod risk_fit;
 mod risk_report;
@@ -153,13 +154,14 @@ pub fn main() -> ExitCode {
     let work = runtime.spawn(async move { cli.command.run(&settings).await });
     match runtime.block_on(work) {
         Ok(Ok(code)) => code,
+        Ok(Err(error)) if output::is_closed(&*error) => output::end_as_closed(),
         Ok(Err(error)) => fail(&*error, ExitCode::FAILURE),
         Err(error) => fail(&error, ExitCode::FAILURE),
     }
 }
 
 fn fail(error: &(dyn std::error::Error + 'static), code: ExitCode) -> ExitCode {
-    eprintln!("arx-sidecar: {}", Lines(Chain(error)));
+    output::report(format_args!("arx-sidecar: {}", Lines(Chain(error))));
     code
 }
 
@@ -175,7 +177,13 @@ fn start_log(global: &GlobalArgs) {
         filter = filter.add_directive(library);
     }
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr);
+    // A log that no one reads any more is no reason to end: the library would report that on
+    // standard error, and panic.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(ansi)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match global.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
@@ -221,10 +229,10 @@ impl Command {
             Self::RiskReport(args) => args.run(settings).await,
             Self::ClickHouse(command) => command.run(settings).await,
             Self::Check(args) => args.run(settings).await,
-            Self::Backup(command) => command.run().await,
+            Self::Backup(command) => command.run(settings).await,
             Self::Tune(args) => args.run(settings).await,
             Self::Deliver(args) => args.run(settings).await,
-            Self::Status => Ok(status::run(settings).await),
+            Self::Status => status::run(settings).await,
         }
     }
 }

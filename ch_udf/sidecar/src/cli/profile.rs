@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::CommandError;
+use super::output::print_line;
 use crate::cache::{WalletKey, WalletReader};
 use crate::escape::{JsonText, Lines};
 use crate::settings::Settings;
@@ -37,9 +38,9 @@ impl ProfileArgs {
             let document = serde_json::json!({
                 "profile": answer.profile, "source": origin, "snapshot": answer.snapshot, "latency_microseconds": micros,
             });
-            println!("{}", JsonText(document));
+            print_line(JsonText(document))?;
         } else {
-            println!("{}source        {origin} in {}", Lines(&answer.profile), latency(micros));
+            print_line(format_args!("{}source        {origin} in {}", Lines(&answer.profile), latency(micros)))?;
         }
         Ok(ExitCode::SUCCESS)
     }

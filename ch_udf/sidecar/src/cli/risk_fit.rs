@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CommandError;
+use super::output::print_line;
 use crate::escape::Lines;
 use crate::models::{Fitting, GraphFiles, RiskError, Stratum, output};
 
@@ -43,7 +44,7 @@ pub(super) struct FitArgs {
 
 impl FitArgs {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
-        println!("{}", Lines(self.fit()?));
+        print_line(Lines(self.fit()?))?;
         Ok(ExitCode::SUCCESS)
     }
 

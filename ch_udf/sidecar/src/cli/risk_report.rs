@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 
 use super::CommandError;
+use super::output::print_line;
 use crate::escape::Lines;
 use crate::models::report::{Evaluate, database, offline, page};
 use crate::models::{GraphFiles, RiskError, Stratum, output};
@@ -72,7 +73,8 @@ pub(super) struct ReportArgs {
 
 impl ReportArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
-        println!("{}", Lines(self.report(settings).await?));
+        let message = self.report(settings).await?;
+        print_line(Lines(message))?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -1,6 +1,6 @@
 //! `arx-sidecar risk-score`: scores every wallet of a graph in files.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use arx_core::risk::{Calibration, DEFAULT_PREVALENCE};
 use clap::Args;
 
 use super::CommandError;
+use super::output::{buffered, print_line};
 use crate::escape::Lines;
 use crate::models::{GraphFiles, RiskError, ScoreWriter, Scoring, output, scorecard, wallets};
 
@@ -45,7 +46,7 @@ pub(super) struct ScoreArgs {
 impl ScoreArgs {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
         if let Some(message) = self.score()? {
-            println!("{}", Lines(message));
+            print_line(Lines(message))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -76,7 +77,7 @@ impl ScoreArgs {
         let mut scoring = Scoring::new(graph, &labels.kinds, histories)?;
         let writer = ScoreWriter { scorecard: &bound, labels: &labels, calibration, with_features: self.features };
         if to_stdout {
-            let mut out = io::BufWriter::new(io::stdout().lock());
+            let mut out = buffered();
             let written = writer.write(&mut scoring, &wallets, &mut out).and_then(|()| Ok(out.flush()?));
             written.map_err(|error| error.into_risk_error("standard output".to_owned()))?;
             return Ok(None);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::output::print_line;
 use super::{CommandError, exit_code};
 use crate::cache::Sessions;
 use crate::error::SidecarError;
@@ -41,16 +42,22 @@ impl SessionCommand {
         let sessions = Sessions::connect(settings).await?;
         match self {
             Self::Open { email } => {
-                println!("{}", sessions.open(&email).await?);
+                let token = sessions.open(&email).await?;
+                print_line(token)?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Check => match sessions.check(&token()?).await? {
                 Some(session) => {
-                    println!("{} {}, {} s left", session.user, Inline(&session.email), session.remaining.as_secs());
+                    print_line(format_args!(
+                        "{} {}, {} s left",
+                        session.user,
+                        Inline(&session.email),
+                        session.remaining.as_secs()
+                    ))?;
                     Ok(ExitCode::SUCCESS)
                 }
                 None => {
-                    println!("no session");
+                    print_line("no session")?;
                     Ok(ExitCode::FAILURE)
                 }
             },
@@ -59,7 +66,7 @@ impl SessionCommand {
                     Some(email) => sessions.revoke_all(&email).await?,
                     None => sessions.revoke(&token()?).await?,
                 };
-                println!("{}", if is_revoked { "revoked" } else { "no session" });
+                print_line(if is_revoked { "revoked" } else { "no session" })?;
                 Ok(exit_code(is_revoked))
             }
         }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::CommandError;
+use super::output::print_line;
 use crate::error::{Chain, SidecarError};
 use crate::feed::{FeedSession, PassReport};
 use crate::retry::Retrier;
@@ -13,7 +14,7 @@ use crate::write_back::{Written, write_all};
 
 pub(super) async fn run(settings: &Settings) -> Result<ExitCode, CommandError> {
     let (pass, written) = sync(settings).await?;
-    println!("{}", message(&pass, written));
+    print_line(message(&pass, written))?;
     Ok(ExitCode::SUCCESS)
 }
 

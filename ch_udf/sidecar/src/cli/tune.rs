@@ -6,6 +6,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use super::CommandError;
+use super::output::{print, print_line};
 use crate::escape::{Inline, JsonText, Lines};
 use crate::settings::Settings;
 use crate::tune::{self, Disk, Stated, Tuning};
@@ -47,9 +48,9 @@ impl TuneArgs {
         let Self { memory, processors, disk, connections, apply, json } = self;
         let tuning = tune::run(Stated { memory, processors, disk, connections }, apply, settings).await?;
         if json {
-            println!("{}", JsonText(as_json(&tuning, apply)));
+            print_line(JsonText(as_json(&tuning, apply)))?;
         } else {
-            print!("{}", Lines(text(&tuning, apply)));
+            print(Lines(text(&tuning, apply)))?;
         }
         Ok(ExitCode::SUCCESS)
     }

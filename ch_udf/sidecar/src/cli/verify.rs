@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output::print;
 use super::{CommandError, exit_code};
 use crate::escape::{Inline, Lines};
 use crate::feed::Hour;
@@ -36,7 +37,7 @@ impl VerifyArgs {
         let days = VerifiedDays { since: self.since, until: self.until };
         let comparison = Comparison { is_full: self.full, repairs: self.repair };
         let verified = verify::run(days, comparison, settings).await?;
-        print!("{}", Lines(VerifiedScreen(&verified)));
+        print(Lines(VerifiedScreen(&verified)))?;
         Ok(exit_code(verified.is_equal()))
     }
 }

@@ -1,29 +1,37 @@
-//! Redis as a receiver: the id of an alert, published or added to a stream. What the alert says is
-//! read from PostgreSQL, with the rights of the reader.
+//! Redis as a receiver: the id of an alert, published, added to a stream, or among the events of
+//! the cache. What the alert says is read from PostgreSQL, with the rights of the reader.
 
 use super::{Message, Outcome};
+use crate::cache::{Identity, announce_alert, identity};
 use crate::error::{Chain, SidecarError};
+use crate::servers::postgres;
 use crate::servers::redis::{Endpoint, Link, connect};
 use crate::settings::Settings;
 
 /// Entries of a stream that are kept, about.
 const KEPT: usize = 100_000;
 
-/// A channel or a stream of the Redis of the settings.
+/// A place in the Redis of the settings.
 pub(super) struct Pushed {
     link: Link,
     place: Place,
+    identity: Identity,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     Channel(String),
     Stream(String),
+    /// The events of the cache.
+    Events,
 }
 
 impl Place {
-    /// Reads `channel:NAME` or `stream:KEY`.
+    /// Reads `channel:NAME`, `stream:KEY` or `events`.
     fn parse(target: &str) -> Result<Self, SidecarError> {
+        if target == "events" {
+            return Ok(Self::Events);
+        }
         let (kind, name) = target.split_once(':').unwrap_or((target, ""));
         match (kind, name) {
             (_, "") => {}
@@ -31,7 +39,7 @@ impl Place {
             ("stream", key) => return Ok(Self::Stream(key.to_owned())),
             _ => {}
         }
-        let detail = "the target of a destination in Redis must be channel:NAME or stream:KEY".to_owned();
+        let detail = "the target of a destination in Redis must be channel:NAME, stream:KEY or events".to_owned();
         Err(SidecarError::Configuration { detail })
     }
 }
@@ -39,7 +47,8 @@ impl Place {
 impl Pushed {
     pub(super) async fn open(target: &str, settings: &Settings) -> Result<Self, SidecarError> {
         let place = Place::parse(target)?;
-        Ok(Self { link: connect(settings, Endpoint::Cache).await?.link, place })
+        let (identity, _) = identity(&postgres::connect(settings).await?.client).await?;
+        Ok(Self { link: connect(settings, Endpoint::Cache).await?.link, place, identity })
     }
 
     /// Pushes the id. A channel that no one listens to has not got it.
@@ -61,6 +70,7 @@ impl Pushed {
                 command.arg("alert_id").arg(message.alert_id).arg("message_id").arg(&message.message_id);
                 command.query_async::<String>(&mut link).await.map(drop)
             }
+            Place::Events => announce_alert(&mut link, &self.identity, message.alert_id).await,
         };
         match pushed {
             Ok(()) => Outcome::delivered(),
@@ -74,10 +84,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_a_channel_or_a_stream() {
+    fn a_target_is_a_channel_a_stream_or_the_events() {
+        assert_eq!(Place::parse("events").unwrap(), Place::Events);
         assert_eq!(Place::parse("channel:a:b").unwrap(), Place::Channel("a:b".into()));
         assert_eq!(Place::parse("stream:alerts").unwrap(), Place::Stream("alerts".into()));
-        for wrong in ["alerts", "channel:", "list:a", ""] {
+        for wrong in ["alerts", "channel:", "list:a", "", "events:a"] {
             assert!(Place::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -35,7 +35,7 @@ use manifest::{Done, Folder, Manifest, Part};
 use tables::{Kind, Queries, Snapshot, Table};
 
 pub(crate) use request::{Filter, Format, Request};
-pub(crate) use series::{SeriesRequest, standard_output, write as write_series};
+pub(crate) use series::{SeriesRequest, write as write_series};
 
 /// Rows that the encoder takes at once, and batches that wait for it.
 const BATCH_ROWS: usize = 2_048;

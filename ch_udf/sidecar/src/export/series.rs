@@ -1,6 +1,6 @@
 //! Time series as InfluxDB's line protocol: `measurement,tag=value field=value timestamp`.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::pin::pin;
 
 use futures_util::TryStreamExt;
@@ -140,11 +140,6 @@ fn tag_value(name: &str, value: &str) -> Result<String, SidecarError> {
 
 fn text_value(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"")
-}
-
-/// Writes to standard output.
-pub(crate) fn standard_output() -> impl Write + Send {
-    io::BufWriter::new(io::stdout())
 }
 
 #[cfg(test)]

@@ -21,7 +21,14 @@ impl From<io::Error> for OutputError {
 
 impl From<csv::Error> for OutputError {
     fn from(error: csv::Error) -> Self {
-        Self::File(error.into())
+        if !error.is_io_error() {
+            return Self::File(error.into());
+        }
+        // The error of the file itself: callers ask for its kind.
+        match error.into_kind() {
+            csv::ErrorKind::Io(source) => Self::File(source),
+            other => Self::File(io::Error::other(format!("{other:?}"))),
+        }
     }
 }
 
@@ -81,6 +88,12 @@ mod tests {
         write(&path, |file| Ok(file.write_all(b"three")?)).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn an_error_of_a_csv_writer_is_that_of_its_file() {
+        let error = OutputError::from(csv::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)));
+        assert!(matches!(&error, OutputError::File(error) if error.kind() == io::ErrorKind::BrokenPipe), "{error:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! program, or runs a command with servers that end with it.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
@@ -65,7 +66,8 @@ fn main() -> ExitCode {
     match run(&Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Without a reader, the exit code is left.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -76,7 +78,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Up { folder, settings, bare } => {
             let servers = Detached::at(&folder.dir)?;
             servers.up(settings, *bare)?;
-            print!("{}", servers.environment());
+            write!(io::stdout(), "{}", servers.environment())?;
         }
         Command::Down { folder, remove } => {
             if folder.dir.exists() {
@@ -86,13 +88,13 @@ fn run(command: &Command) -> Result<ExitCode> {
         }
         Command::Status { folder } => {
             if !folder.dir.exists() {
-                println!("{} does not exist", folder.dir.display());
+                writeln!(io::stdout(), "{} does not exist", folder.dir.display())?;
                 return Ok(ExitCode::FAILURE);
             }
             let status = Detached::at(&folder.dir)?.status();
             let word = |answers: bool| if answers { "answers" } else { "does not answer" };
-            println!("PostgreSQL {}", word(status.postgres));
-            println!("Redis {}", word(status.redis));
+            writeln!(io::stdout(), "PostgreSQL {}", word(status.postgres))?;
+            writeln!(io::stdout(), "Redis {}", word(status.redis))?;
             if !(status.postgres && status.redis) {
                 return Ok(ExitCode::FAILURE);
             }

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use indicatif::HumanBytes;
 
-use super::exit_code;
-use crate::cache::{ProfileCache, SHARDS, identity, is_wrong_type};
+use super::output::print_line;
+use super::{CommandError, exit_code};
+use crate::cache::{Lengths, ProfileCache, identity};
 use crate::error::{Chain, Doing, SidecarError};
 use crate::escape::Inline;
 use crate::feed::{Standing, read_standing};
@@ -21,7 +22,7 @@ use crate::servers::{self};
 use crate::settings::Settings;
 use crate::warehouse::Topology;
 
-pub(super) async fn run(settings: &Settings) -> ExitCode {
+pub(super) async fn run(settings: &Settings) -> Result<ExitCode, CommandError> {
     let parts = [
         ("PostgreSQL", postgres_status(settings).await),
         ("ClickHouse", clickhouse_status(settings).await),
@@ -37,10 +38,10 @@ pub(super) async fn run(settings: &Settings) -> ExitCode {
         });
         for (index, line) in text.lines().enumerate() {
             let heading = if index == 0 { name } else { "" };
-            println!("{heading:<11} {}", Inline(line));
+            print_line(format_args!("{heading:<11} {}", Inline(line)))?;
         }
     }
-    exit_code(all_up)
+    Ok(exit_code(all_up))
 }
 
 fn is_down(error: &SidecarError) -> bool {
@@ -183,26 +184,12 @@ async fn redis_status(settings: &Settings) -> Result<String, SidecarError> {
         return Ok(text);
     };
     let (identity, height) = identity(&connection.client).await?;
-    let (mut queued, mut dead, mut misplaced) = (0_u64, 0_u64, 0_u64);
-    for shard in 0..SHARDS {
-        let keys = identity.shard(shard);
-        let mut lengths = redis::pipe();
-        lengths.cmd("XLEN").arg(keys.writes).cmd("XLEN").arg(keys.dead);
-        let lengths = match lengths.query_async(&mut streams.link.clone()).await {
-            Err(error) if is_wrong_type(&error) => {
-                misplaced += 1;
-                continue;
-            }
-            lengths => lengths,
-        };
-        let (writes, dead_letters): (u64, u64) = lengths.doing(doing)?;
-        queued += writes;
-        dead += dead_letters;
-    }
+    let Lengths { queued, dead, first_dead: _, misplaced } =
+        Lengths::read(&mut streams.link.clone(), &identity).await?;
     let _ = writeln!(text, "; annotations queued: {queued}, dead letters: {dead}");
     if misplaced > 0 {
         let _ =
-            writeln!(text, "the queues of {misplaced} shards are keys of a wrong type; `arx-sidecar run` renames them");
+            writeln!(text, "{misplaced} streams of writes are keys of a wrong type; `arx-sidecar run` renames them");
     }
     if streams.eviction.starts_with("allkeys") {
         let _ = writeln!(

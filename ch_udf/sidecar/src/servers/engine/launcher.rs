@@ -169,18 +169,25 @@ fn publish_when_ready(folder: EngineFolder, endpoint: Endpoint) {
         let started = Instant::now();
         while !answers(endpoint.http_port) {
             if started.elapsed() > START_LIMIT {
-                eprintln!("arx-clickhouse: the engine did not answer within {} s", START_LIMIT.as_secs());
+                report(format_args!("arx-clickhouse: the engine did not answer within {} s", START_LIMIT.as_secs()));
                 chdb::leave(1);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         if let Err(error) = folder.publish(&endpoint) {
-            eprintln!("arx-clickhouse: {error}");
+            report(format_args!("arx-clickhouse: {error}"));
             chdb::leave(1);
         }
         let native = endpoint.tcp_port.map(|port| format!(", native {port}")).unwrap_or_default();
-        println!("arx-clickhouse: listening on 127.0.0.1, HTTP {}{native}", endpoint.http_port);
+        // The engine serves whether or not someone reads this.
+        let _ =
+            writeln!(std::io::stdout(), "arx-clickhouse: listening on 127.0.0.1, HTTP {}{native}", endpoint.http_port);
     });
+}
+
+/// Prints a line on standard error, if someone reads it: a panic would keep the engine running.
+fn report(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Returns whether ClickHouse answers `/ping` on this loopback port.
