@@ -1,7 +1,8 @@
 //! Harness of the tests in `tests/tests`: golden files, fixtures, random histories of concurrent
-//! writers, second servers, calls of every function, a proxy that cuts connections, and
-//! servers of Redis.
+//! writers, second servers, calls of every function, a proxy that cuts connections, daemons of the
+//! sidecar, and servers of Redis.
 
+pub mod daemon;
 pub mod fixtures;
 pub mod golden;
 pub mod history;

@@ -12,7 +12,8 @@ use arx_sidecar::cache::{Annotation, Origin, WalletKey, WalletReader, WalletWrit
 use arx_stack::Stack;
 use arx_stack::ports::free_ports;
 use arx_stack::process::{run, wait_until};
-use arx_tests::redis::{Daemon, LIMIT, fill, redis, sidecar, wallet};
+use arx_tests::daemon::{Daemon, LIMIT, sidecar};
+use arx_tests::redis::{fill, redis, wallet};
 
 /// Wallets that the reader changes and reads.
 const CHANGED: u32 = 20;

@@ -330,12 +330,13 @@ fn redis_gets_the_ids_alone() {
     add(&database, "a_stream", "redis", "stream:alerts", "NULL");
     add(&database, "b_channel", "redis", "channel:alerts", "NULL");
     add(&database, "c_wrong", "redis", "alerts", "NULL");
+    add(&database, "d_events", "redis", "events", "NULL");
     raise(&database);
     let output = database.sidecar().unwrap().args(["deliver", "--once"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     // No one listens to the channel.
-    let expected =
-        "a_stream: 4 delivered, 0 failed\nb_channel: 0 delivered, 2 failed\nc_wrong: 0 delivered, 2 failed\n";
+    let expected = "a_stream: 4 delivered, 0 failed\nb_channel: 0 delivered, 2 failed\n\
+                    c_wrong: 0 delivered, 2 failed\nd_events: 4 delivered, 0 failed\n";
     assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
     let number = database.redis_url().rsplit('=').next().unwrap().to_owned();
     let mut cli = std::process::Command::new("redis-cli");
@@ -349,6 +350,14 @@ fn redis_gets_the_ids_alone() {
     let ids = "SELECT string_agg(alert_id::text, ' ' ORDER BY alert_id) FROM arx.wallet_alerts";
     assert_eq!(found.join(" "), database.query(ids).unwrap());
     assert!(!entries.contains("testnet"), "{entries}");
+    // The events of the cache, for subscribers that come later.
+    let events = database.sidecar().unwrap().args(["cache", "events"]).output().unwrap();
+    let events = String::from_utf8(events.stdout).unwrap();
+    let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut announced: Vec<u64> = events.map(|event| event["alert"].as_u64().unwrap()).collect();
+    announced.sort_unstable();
+    let announced: Vec<String> = announced.iter().map(u64::to_string).collect();
+    assert_eq!(announced, found);
 }
 
 #[test]

@@ -1,71 +1,32 @@
 //! Other users of the machine, of its network and of Redis learn no password from the sidecar, hold
-//! up no feed, and control no terminal and no file.
+//! up no feed, and control no terminal and no file. A reader of its output may leave.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack};
+use arx_tests::daemon::{Daemon, LIMIT, get_text, sidecar};
+use arx_tests::redis::{identity, redis_of};
 
 const PASSWORD: &str = "tops3cret";
 const WALLET: &str = "0x0000000000000000000000000000000000000abc";
 
-fn sidecar(database: &Database<'_>, arguments: &[&str]) -> (Output, String) {
-    let output = database.sidecar().unwrap().args(arguments).stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
-    (output, text)
-}
-
-/// A running daemon. It is stopped when it goes out of scope.
-struct Daemon {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Daemon {
-    fn start(mut command: Command, folder: &Path) -> Self {
-        let log = folder.join("daemon.log");
-        let file = std::fs::File::create(&log).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        Self { child, log }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// Waits for the address of `/healthz`.
-    fn address(&self) -> SocketAddr {
-        let mut found = None;
-        let has_address = || {
-            let log = self.log();
-            let words = log.split_whitespace().filter_map(|word| word.strip_prefix("address="));
-            found = words.filter_map(|word| word.parse().ok()).next_back();
-            Ok(found.is_some())
+/// A command of bash, in which `$0` is the sidecar.
+fn in_shell(database: &Database<'_>, script: &str) -> Command {
+    let sidecar = database.sidecar().unwrap();
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).arg(sidecar.get_program());
+    for (name, value) in sidecar.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
         };
-        assert!(wait_until(Duration::from_secs(60), has_address).unwrap(), "{}", self.log());
-        found.unwrap()
     }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
-        let _ = self.child.wait();
-    }
-}
-
-fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    command
 }
 
 #[test]
@@ -117,12 +78,12 @@ fn no_output_contains_a_password() {
         }
     }
     for (config, place) in [(syntax, "line 1, column"), (kind, "clickhouse_url")] {
-        let (output, text) = sidecar(&database, &["--config", &config.to_string(), "status"]);
+        let (output, text) = sidecar(&database, &[], &["--config", &config.to_string(), "status"]);
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(text.contains(place) && !text.contains(PASSWORD), "{text}");
     }
     let flag = format!("redis://:{PASSWORD}@127.0.0.1:1");
-    let (_, text) = sidecar(&database, &["status", "--redis", &flag]);
+    let (_, text) = sidecar(&database, &[], &["status", "--redis", &flag]);
     assert!(text.contains("visible to all users") && !text.contains(PASSWORD), "{text}");
 }
 
@@ -133,14 +94,14 @@ fn the_health_page_of_a_failing_feed_contains_no_password() {
     let mut command = database.sidecar().unwrap();
     let read = format!("host=/nonexistent password = {PASSWORD} user=reader dbname=x");
     command.env("ARX_POSTGRES_READ_URL", read).args(["run", "-vv"]);
-    let daemon = Daemon::start(command, scratch.path());
+    let daemon = Daemon::spawn(command, scratch.path().join("log"));
     let address = daemon.address();
     let mut page = String::new();
     let fails = || {
-        page = get(address, "/healthz");
+        page = get_text(address, "/healthz");
         Ok(page.contains("/nonexistent"))
     };
-    assert!(wait_until(Duration::from_secs(60), fails).unwrap(), "{}", daemon.log());
+    assert!(wait_until(LIMIT, fails).unwrap(), "{}", daemon.log());
     assert!(page.contains("host=/nonexistent user=reader dbname=x"), "{page}");
     assert!(!page.contains(PASSWORD) && !daemon.log().contains(PASSWORD), "{page}");
 }
@@ -149,17 +110,9 @@ fn the_health_page_of_a_failing_feed_contains_no_password() {
 fn a_flood_of_half_requests_stops_neither_the_feed_nor_the_health_page() {
     let database = Stack::shared().unwrap().database("doors_flood").unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    let sidecar = database.sidecar().unwrap();
     // Neither the soft nor the hard limit leaves room for the clients' connections.
-    let mut command = Command::new("sh");
-    command.args(["-c", r#"ulimit -n 320 && exec "$0" run"#]).arg(sidecar.get_program());
-    for (name, value) in sidecar.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let daemon = Daemon::start(command, scratch.path());
+    let command = in_shell(&database, r#"ulimit -n 320 && exec "$0" run"#);
+    let daemon = Daemon::spawn(command, scratch.path().join("log"));
     let address = daemon.address();
     let half = || {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -175,20 +128,11 @@ fn a_flood_of_half_requests_stops_neither_the_feed_nor_the_health_page() {
         ))
         .unwrap();
     let written = || Ok(database.query("SELECT sum(transaction_count) FROM arx.hourly_volume")? == "1");
-    assert!(wait_until(Duration::from_secs(60), written).unwrap(), "{}", daemon.log());
-    let page = get(address, "/healthz");
+    assert!(wait_until(LIMIT, written).unwrap(), "{}", daemon.log());
+    let page = get_text(address, "/healthz");
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
     assert!(!daemon.log().contains("Too many open files"), "{}", daemon.log());
     drop(halves);
-}
-
-fn redis(database: &Database<'_>, arguments: &[&str]) -> String {
-    let (socket, number) = {
-        let url = database.redis_url();
-        let (path, number) = url.strip_prefix("redis+unix://").unwrap().split_once("?db=").unwrap();
-        (path.to_owned(), number.to_owned())
-    };
-    run(Command::new("redis-cli").args(["-s", &socket, "-n", &number]).args(arguments)).unwrap()
 }
 
 #[test]
@@ -196,30 +140,25 @@ fn keys_of_a_wrong_type_stop_no_annotation() {
     let database = Stack::shared().unwrap().database("doors_types").unwrap();
     let wallets: Vec<String> = (1..=40).map(|number| format!("0x{number:040x}")).collect();
     let annotate = |wallet: &String, note: &str| {
-        let (output, text) = sidecar(&database, &["annotate", wallet, &format!("{{\"note\": \"{note}\"}}")]);
+        let (output, text) = sidecar(&database, &[], &["annotate", wallet, &format!("{{\"note\": \"{note}\"}}")]);
         assert!(output.status.success(), "{text}");
     };
     let scratch = tempfile::tempdir().unwrap();
     // Before the daemon runs: a stream, an identity and a list of dead letters.
-    let identity = "SELECT to_hex((SELECT system_identifier FROM pg_control_system()))
-            || '.' || (SELECT timeline_id FROM pg_control_checkpoint()) || '.' || oid
-        FROM pg_database WHERE datname = current_database()";
-    let identity = database.query(identity).unwrap();
-    redis(&database, &["SET", &format!("arx:{identity}:{{w00}}:writes"), "x"]);
-    redis(&database, &["LPUSH", &format!("arx:{identity}:{{w01}}:writes"), "x"]);
-    redis(&database, &["SET", &format!("arx:{identity}:{{w02}}:dead"), "x"]);
-    let (_, status) = sidecar(&database, &["status"]);
+    let identity = identity(&database);
+    redis_of(&database, &["SET", &format!("arx:{identity}:{{w00}}:writes"), "x"]);
+    redis_of(&database, &["LPUSH", &format!("arx:{identity}:{{w01}}:writes"), "x"]);
+    redis_of(&database, &["SET", &format!("arx:{identity}:{{w02}}:dead"), "x"]);
+    let (_, status) = sidecar(&database, &[], &["status"]);
     assert!(status.contains("wrong type"), "{status}");
-    let mut command = database.sidecar().unwrap();
-    command.arg("run");
-    let daemon = Daemon::start(command, scratch.path());
+    let daemon = Daemon::start(&database, &[], scratch.path());
     let address = daemon.address();
     let applied = |note: &str| {
         let count = format!(
             "SELECT count(*) FROM arx.wallet_profiles WHERE analytics_profile ->> 'note' = '{note}' AND network_type = 'ethereum'"
         );
         let all = || Ok(database.query(&count)? == wallets.len().to_string());
-        assert!(wait_until(Duration::from_secs(50), all).unwrap(), "{note}: {}", daemon.log());
+        assert!(wait_until(LIMIT, all).unwrap(), "{note}: {}", daemon.log());
     };
     for wallet in &wallets {
         annotate(wallet, "first");
@@ -228,26 +167,26 @@ fn keys_of_a_wrong_type_stop_no_annotation() {
     // While it runs: cached profiles and a stream.
     for wallet in &wallets {
         let key = format!("arx:{identity}:{{ethereum:{wallet}}}:profile");
-        redis(&database, &["DEL", &key]);
-        redis(&database, &["SET", &key, "x"]);
+        redis_of(&database, &["DEL", &key]);
+        redis_of(&database, &["SET", &key, "x"]);
         // The reader gets the truth from PostgreSQL.
-        let (output, text) = sidecar(&database, &["profile", wallet]);
+        let (output, text) = sidecar(&database, &[], &["profile", wallet]);
         assert!(output.status.success() && text.contains("first"), "{text}");
     }
-    redis(&database, &["DEL", &format!("arx:{identity}:{{w03}}:writes")]);
-    redis(&database, &["SADD", &format!("arx:{identity}:{{w03}}:writes"), "x"]);
+    redis_of(&database, &["DEL", &format!("arx:{identity}:{{w03}}:writes")]);
+    redis_of(&database, &["SADD", &format!("arx:{identity}:{{w03}}:writes"), "x"]);
     for wallet in &wallets {
         annotate(wallet, "second");
     }
     applied("second");
-    let aside = redis(&database, &["KEYS", "*:aside:*"]);
+    let aside = redis_of(&database, &["KEYS", "*:aside:*"]);
     assert!(aside.lines().count() >= 4, "{aside}");
     let counted = || {
-        let page = get(address, "/metrics");
+        let page = get_text(address, "/metrics");
         let line = page.lines().find_map(|line| line.strip_prefix("arx_cache_keys_set_aside_total "));
         Ok(line.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count >= 3))
     };
-    assert!(wait_until(Duration::from_secs(10), counted).unwrap(), "{}", get(address, "/metrics"));
+    assert!(wait_until(LIMIT, counted).unwrap(), "{}", get_text(address, "/metrics"));
 }
 
 #[test]
@@ -261,14 +200,93 @@ fn annotations_and_cached_profiles_cannot_control_a_terminal() {
     insert.unwrap();
     // The first answer comes from the database, the second from the cache.
     for arguments in [&["profile", WALLET][..], &["profile", WALLET], &["profile", WALLET, "--json"]] {
-        let (output, text) = sidecar(&database, arguments);
+        let (output, text) = sidecar(&database, &[], arguments);
         assert!(output.status.success(), "{text}");
         assert!(text.contains("red") && text.contains("value"), "{text}");
         assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
     }
     // An address that is an argument comes back in the error.
-    let (_, text) = sidecar(&database, &["profile", escape]);
+    let (_, text) = sidecar(&database, &[], &["profile", escape]);
     assert!(text.contains("red") && !text.contains('\u{1b}') && !text.contains('\u{9b}'), "{text:?}");
+}
+
+/// A pipe whose reader has gone.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn commands_end_quietly_when_the_reader_of_their_output_has_gone() {
+    let database = Stack::shared().unwrap().database("doors_pipes").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("one.csv").display().to_string();
+    let header = "hash,block_number,from_address,to_address,value,block_timestamp\n";
+    std::fs::write(&file, format!("{header}0x{:064x},1,{WALLET},{WALLET},5,1704067200\n", 1)).unwrap();
+    let with_closed_output = |arguments: &[&str]| {
+        let mut command = database.sidecar().unwrap();
+        command.args(arguments).stdin(Stdio::null()).stdout(closed_pipe());
+        let output = command.output().unwrap();
+        (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for arguments in [
+        // The history is recorded, although no one reads the report.
+        &["import", "transactions", &file, "--complete-network"][..],
+        &["import", "transactions", &file, "--again", "--json"],
+        &["tune"],
+        &["tune", "--json"],
+        &["status"],
+        &["check"],
+        &["check", "--format", "prometheus"],
+        &["check", "--format", "json"],
+        &["profile", WALLET],
+        &["profile", WALLET, "--json"],
+        &["annotate", WALLET, r#"{"note": "x"}"#],
+        &["cache", "stats"],
+        &["cache", "flush"],
+        &["maintain"],
+        &["maintain", "--dry-run"],
+        &["maintain-indexes", "--dry-run"],
+        &["export-series", "--network", "ethereum"],
+        &["risk-score", "--transactions", &file],
+    ] {
+        let (status, text) = with_closed_output(arguments);
+        assert_eq!(status.signal(), Some(13), "{arguments:?}: {status}: {text}");
+        assert!(!text.contains("panicked") && !text.contains("arx-sidecar: "), "{arguments:?}: {text}");
+    }
+    let recorded = "SELECT count(*) FROM arx.transactions AS t, arx.history_coverage AS c WHERE t.network = c.network";
+    assert_eq!(database.query(recorded).unwrap(), "1");
+    // Another fault of the output is an error.
+    let mut command = database.sidecar().unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command.args(["tune", "--json"]).stdout(full).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("cannot write to standard output: No space left on device"), "{text}");
+}
+
+#[test]
+fn a_log_that_no_one_reads_ends_nothing() {
+    let database = Stack::shared().unwrap().database("doors_log").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = database.sidecar().unwrap();
+    let output = command.args(["status", "-vv"]).stderr(closed_pipe()).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("PostgreSQL"), "{output:?}");
+    let mut command = database.sidecar().unwrap();
+    let output = command.args(["profile", "none"]).stderr(closed_pipe()).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output:?}");
+    // The shell ends the reader of the log, and then becomes the daemon.
+    let command = in_shell(&database, r#"exec 2> >(true); wait $!; exec "$0" run -v"#);
+    let _daemon = Daemon::spawn(command, scratch.path().join("log"));
+    database
+        .query(&format!(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, value)
+             VALUES ('ethereum', '0x1', 1, '2024-01-01', '{WALLET}', 1)"
+        ))
+        .unwrap();
+    let is_fed = || Ok(database.query("SELECT sum(transaction_count) FROM arx.hourly_volume")? == "1");
+    assert!(wait_until(LIMIT, is_fed).unwrap());
 }
 
 #[test]
@@ -316,7 +334,7 @@ fn an_error_of_the_database_shows_no_value_of_a_row() {
              ALTER TABLE arx.hourly_volume ADD CONSTRAINT small CHECK (total_volume < 1000)"
         ))
         .unwrap();
-    let (output, text) = sidecar(&database, &["sync", "-vv"]);
+    let (output, text) = sidecar(&database, &[], &["sync", "-vv"]);
     assert!(!output.status.success(), "{text}");
     assert!(text.contains("violates check constraint \"small\""), "{text}");
     assert!(!text.contains("424242"), "{text}");
@@ -365,16 +383,12 @@ async fn a_role_without_rights_cannot_take_the_duties_of_a_sidecar() {
     let unknown = two.query_one("SELECT arx.take_duty('rest')", &[]).await.unwrap_err();
     assert_eq!(unknown.code(), Some(&tokio_postgres::error::SqlState::INVALID_PARAMETER_VALUE));
     drop(one);
-    let freed =
-        wait_until(Duration::from_secs(30), || Ok(database.query("SELECT count(*) FROM arx.held_duties()")? == "0"));
+    let freed = wait_until(LIMIT, || Ok(database.query("SELECT count(*) FROM arx.held_duties()")? == "0"));
     assert!(freed.unwrap());
     assert_eq!(taken(&two).await, (true, true));
     // Of many at a time, one gets it.
     drop(two);
-    assert!(
-        wait_until(Duration::from_secs(30), || Ok(database.query("SELECT count(*) FROM arx.held_duties()")? == "0"))
-            .unwrap()
-    );
+    assert!(wait_until(LIMIT, || Ok(database.query("SELECT count(*) FROM arx.held_duties()")? == "0")).unwrap());
     let mut clients = Vec::new();
     for _ in 0..8 {
         clients.push(database.connect_as("door_feeder").await.unwrap());

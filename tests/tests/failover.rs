@@ -1,16 +1,14 @@
 //! Servers that move: a standby that becomes the primary, and a Redis whose sentinels choose
 //! another one. The sidecar follows, and nothing is lost.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use arx_stack::ports::free_ports;
 use arx_stack::process::{run, wait_until};
-use arx_stack::{Database, Stack, StackOptions};
+use arx_stack::{Stack, StackOptions};
+use arx_tests::daemon::{Daemon, LIMIT, sidecar};
+use arx_tests::redis::wallet;
 use arx_tests::replica::Replica;
-
-const LIMIT: Duration = Duration::from_secs(90);
 
 /// Four transactions between three wallets, by number.
 fn rows(first: usize) -> String {
@@ -24,41 +22,6 @@ fn rows(first: usize) -> String {
 }
 
 const FED: &str = "SELECT coalesce(sum(transaction_count), 0) FROM arx.hourly_volume";
-
-fn sidecar(database: &Database<'_>, variables: &[(&str, &str)], arguments: &[&str]) -> (bool, String) {
-    let mut command = database.sidecar().unwrap();
-    command.envs(variables.iter().copied()).args(arguments).stdin(Stdio::null());
-    let output = command.output().unwrap();
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
-}
-
-/// A running daemon, which is stopped when it goes out of scope.
-struct Daemon {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Daemon {
-    fn start(database: &Database<'_>, variables: &[(&str, &str)], folder: &Path) -> Self {
-        let log = folder.join(format!("daemon-{}.log", database.name()));
-        let mut command = database.sidecar().unwrap();
-        command.envs(variables.iter().copied()).arg("run").stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
-        Self { child, log }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_primary_that_moves_is_followed_without_loss() {
@@ -97,8 +60,8 @@ fn a_primary_that_moves_is_followed_without_loss() {
         (&[&*here][..], "target_session_attrs=x", "status", false, "prefer-standby"),
     ] {
         let url = url(hosts, rest);
-        let (ok, text) = sidecar(&primary, &[("ARX_POSTGRES_URL", &url)], &[command]);
-        assert!(ok == works && text.contains(expected), "{url}: {text}");
+        let (output, text) = sidecar(&primary, &[("ARX_POSTGRES_URL", &url)], &[command]);
+        assert!(output.status.success() == works && text.contains(expected), "{url}: {text}");
     }
 
     let read = url(&[&*here, &there][..], "target_session_attrs=prefer-standby");
@@ -107,22 +70,21 @@ fn a_primary_that_moves_is_followed_without_loss() {
     primary.query(&rows(5)).unwrap();
     assert!(wait_until(LIMIT, || Ok(primary.query(FED)? == "8")).unwrap(), "{}", daemon.log());
     // The last rows are on the standby, but not fed yet, when the primary ends.
-    run(Command::new("kill").args(["-STOP", &daemon.child.id().to_string()])).unwrap();
+    daemon.signal("STOP");
     primary.query(&rows(9)).unwrap();
     let count = "SELECT count(*) FROM arx.transactions";
     assert!(wait_until(LIMIT, || Ok(standby.query(count)? == "12")).unwrap());
     let cluster = stack.cluster();
     let mut stop = cluster.account().command(cluster.program("pg_ctl").get_program());
     run(stop.args(["stop", "-m", "immediate", "-D"]).arg(cluster.data())).unwrap();
-    run(Command::new("kill").args(["-CONT", &daemon.child.id().to_string()])).unwrap();
-    let has_failed = || Ok(daemon.log().contains("the feed failed"));
-    assert!(wait_until(LIMIT, has_failed).unwrap(), "{}", daemon.log());
+    daemon.signal("CONT");
+    daemon.wait_for_log("the feed failed");
     assert_eq!(standby.query("SELECT pg_promote()").unwrap(), "t");
     standby.query(&rows(13)).unwrap();
     assert!(wait_until(LIMIT, || Ok(standby.query(FED)? == "16")).unwrap(), "{}", daemon.log());
     drop(daemon);
-    let (ok, text) = sidecar(&primary, &variables, &["verify"]);
-    assert!(ok && text.contains("both sides are the same"), "{text}");
+    let (output, text) = sidecar(&primary, &variables, &["verify"]);
+    assert!(output.status.success() && text.contains("both sides are the same"), "{text}");
 }
 
 /// Starts Redis with these arguments on a port, and waits until it answers.
@@ -177,10 +139,9 @@ fn a_redis_that_moves_is_found_by_its_sentinels() {
         );
         wait_until(LIMIT, || Ok(database.query(&noted)? == "1")).unwrap()
     };
-    let wallet = |number: u32| format!("0x{number:040x}");
     let daemon = Daemon::start(&database, &variables, stack.folder());
-    let (ok, text) = annotate(&wallet(1));
-    assert!(ok, "{text}");
+    let (output, text) = annotate(&wallet(1));
+    assert!(output.status.success(), "{text}");
     assert!(arrived(&wallet(1)), "{}", daemon.log());
     let (_, status) = sidecar(&database, &variables, &["status"]);
     assert!(status.contains(&format!("at {url}")), "{status}");
@@ -188,7 +149,7 @@ fn a_redis_that_moves_is_found_by_its_sentinels() {
     run(Command::new("kill").args(["-KILL", &first_pid.to_string()])).unwrap();
     let moved = || Ok(redis(sentinel, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"])?.contains(&second.to_string()));
     assert!(wait_until(LIMIT, moved).unwrap(), "the sentinel promoted nothing");
-    let accepted = || Ok(annotate(&wallet(2)).0);
+    let accepted = || Ok(annotate(&wallet(2)).0.status.success());
     assert!(wait_until(LIMIT, accepted).unwrap(), "{}", annotate(&wallet(2)).1);
     assert!(arrived(&wallet(2)), "{}", daemon.log());
     // Errors name the sentinels.

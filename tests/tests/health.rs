@@ -1,14 +1,13 @@
 //! Health where it is hard to see: an idle primary, a standby that does not replay, one that is
-//! gone; and the exit codes of `arx-sidecar check`.
+//! gone; what the sidecar measures in Redis; and the exit codes of `arx-sidecar check`.
 
 use std::process::Command;
-use std::time::Duration;
 
 use arx_stack::process::wait_until;
 use arx_stack::{Database, Stack, StackOptions};
+use arx_tests::daemon::{Daemon, LIMIT, sidecar};
+use arx_tests::redis::{redis_of, wallet};
 use arx_tests::replica::Replica;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until a query of a server gives an answer.
 fn wait_for(query: impl Fn(&str) -> anyhow::Result<String>, sql: &str, answer: &str) {
@@ -79,6 +78,40 @@ fn replication_is_measured_where_it_can_be() {
     let restart = "SELECT severity FROM arx.health_check() WHERE name = 'pending_restart'";
     primary.query("SELECT pg_reload_conf()").unwrap();
     wait_for(|sql| primary.query(sql), restart, "info");
+}
+
+#[test]
+fn the_sidecar_reports_what_waits_in_redis_and_how_old_the_profiles_are() {
+    let database = Stack::shared().unwrap().database("health_redis").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let seen = "SELECT string_agg(name || ' ' || severity, ', ' ORDER BY name) FROM arx.health_check()
+                 WHERE name IN ('cache_lag', 'dead_letters', 'queued_writes')";
+    let unused = "cache_lag ok, dead_letters ok, queued_writes ok";
+    assert_eq!(database.query(seen).unwrap(), unused);
+    let label = r#"{"category": "no_such_category", "source": "test"}"#;
+    let (output, text) = sidecar(&database, &[], &["label", &wallet(1), label]);
+    assert!(output.status.success(), "{text}");
+    let mut daemon = Daemon::start(&database, &[], scratch.path());
+    let rejected = "cache_lag ok, dead_letters warning, queued_writes ok";
+    wait_for(|sql| database.query(sql), seen, rejected);
+    let values = "SELECT string_agg(name || ' ' || value, ', ' ORDER BY name) FROM arx.health_check()
+                   WHERE name IN ('dead_letters', 'queued_writes')";
+    wait_for(|sql| database.query(sql), values, "dead_letters 1, queued_writes 0");
+    // The cause names the stream, which has the reason.
+    let stream = "SELECT substring(cause FROM 'the stream (arx:\\S+:dead) has') FROM arx.health_check()
+                   WHERE name = 'dead_letters'";
+    let stream = database.query(stream).unwrap();
+    let letter = redis_of(&database, &["XRANGE", &stream, "-", "+"]);
+    assert!(letter.contains("no_such_category"), "{stream}: {letter}");
+    redis_of(&database, &["DEL", &stream]);
+    wait_for(|sql| database.query(sql), seen, unused);
+    // Without a sidecar, the age of the profiles grows from the last snapshot.
+    daemon.kill();
+    database.query("INSERT INTO arx.alert_thresholds (rule, warning) VALUES ('cache_lag', 0)").unwrap();
+    wait_for(|sql| database.query(sql), seen, "cache_lag warning, dead_letters ok, queued_writes ok");
+    let cause = "SELECT cause ~ '^the profiles in Redis are not kept in step: .* [(][0-9]+ transactions behind[)]$'
+                   FROM arx.health_check() WHERE name = 'cache_lag'";
+    assert_eq!(database.query(cause).unwrap(), "t");
 }
 
 /// Runs `arx-sidecar check` and returns its exit code and its output.

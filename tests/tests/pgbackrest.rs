@@ -8,7 +8,7 @@ use std::time::Duration;
 use arx_stack::account::Account;
 use arx_stack::clickhouse::ClickHouse;
 use arx_stack::process::{run, wait_until};
-use arx_stack::{Stack, StackOptions, programs};
+use arx_stack::{Database, Stack, StackOptions, programs};
 use arx_tests::fixtures::TESTNET;
 
 const REACH: &str = "SELECT sum(wallets), trim_scale(sum(total_value)) FROM arx.wallet_reach('a0', 'testnet', 5)";
@@ -80,7 +80,7 @@ impl Repository {
 
     /// Runs `arx-sidecar backup check` as the user of the backups, who may not reach the workspace.
     /// No file may be larger than `blocks` KB. Returns the report, or the message.
-    fn check(&self, stack: &Stack, blocks: &str) -> Result<serde_json::Value, String> {
+    fn check(&self, database: &Database<'_>, stack: &Stack, blocks: &str) -> Result<serde_json::Value, String> {
         let sidecar = self.folder.path().join("arx-sidecar");
         if !sidecar.exists() {
             std::fs::copy(programs::sidecar().unwrap(), &sidecar).unwrap();
@@ -88,7 +88,14 @@ impl Repository {
         }
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
         let mut command = self.account.command("bash");
-        command.arg("-c").arg(script).arg(sidecar).args(["backup", "check", "--json", "--pgbackrest-config"]);
+        command.arg("-c").arg(script).arg(sidecar).args([
+            "backup",
+            "check",
+            "--json",
+            "--record",
+            "--pgbackrest-config",
+        ]);
+        command.env("ARX_POSTGRES_URL", database.connection());
         command.arg(self.path("pgbackrest.conf")).args(["--folder", &self.path("scratch")]);
         command.arg("--programs").arg(stack.cluster().programs());
         let output = command.env_remove("PGHOST").stdin(Stdio::null()).output().unwrap();
@@ -142,24 +149,41 @@ fn a_lost_cluster_comes_back_to_a_point_in_time_and_the_feed_goes_on() {
     });
     assert!(archived.unwrap(), "{last} was not archived");
 
+    let health = || {
+        let sql = "SELECT string_agg(name || ' ' || severity, ', ' ORDER BY name) FROM arx.health_check()
+                    WHERE name IN ('archive', 'archive_age', 'backup_age', 'backup_check')";
+        database.query(sql).unwrap()
+    };
+    assert_eq!(health(), "archive ok, archive_age ok, backup_age unknown, backup_check unknown");
+    // Log that is written and not archived grows old; an idle server has none.
+    database.query("INSERT INTO arx.alert_thresholds (rule, warning) VALUES ('archive_age', 0)").unwrap();
+    database.query("CREATE TABLE public.news AS SELECT repeat('x', 100) FROM generate_series(1, 1000)").unwrap();
+    let waits = "SELECT severity || ' ' || (statement LIKE 'ALTER SYSTEM SET archive_timeout%') FROM arx.health_check()
+                  WHERE name = 'archive_age'";
+    assert_eq!(database.query(waits).unwrap(), "warning true");
+    database.query("DELETE FROM arx.alert_thresholds").unwrap();
     // The backup restores as a whole: all 148 transactions come back from it and from the WAL.
-    let report = repository.check(&stack, "unlimited").unwrap();
+    let report = repository.check(&database, &stack, "unlimited").unwrap();
     assert_eq!((report["type"].as_str(), report["last_wal"].as_str()), (Some("diff"), Some(last.as_str())), "{report}");
     let checked = report["databases"].as_array().unwrap().iter().find(|checked| checked["name"] == database.name());
     let checked = checked.unwrap();
     assert_eq!(checked["transactions"], 148, "{checked}");
     assert!(checked["relations_checked"].as_u64().unwrap() > 50 && checked["graph_comparisons"].as_u64().unwrap() > 0);
+    assert_eq!(health(), "archive ok, archive_age ok, backup_age ok, backup_check ok");
     // A gap in the archive, no room, a wrong passphrase.
     let segment = repository.segment(&late);
     let aside = segment.with_extension("aside");
     std::fs::rename(&segment, &aside).unwrap();
-    let gap = repository.check(&stack, "unlimited").unwrap_err();
+    let gap = repository.check(&database, &stack, "unlimited").unwrap_err();
     assert!(gap.contains("the archive has a gap") && gap.contains(&late) && gap.contains(&last), "{gap}");
+    assert_eq!(health(), "archive ok, archive_age ok, backup_age ok, backup_check critical");
+    let cause = "SELECT cause FROM arx.health_check() WHERE name = 'backup_check'";
+    assert!(database.query(cause).unwrap().contains("the archive has a gap"));
     std::fs::rename(&aside, &segment).unwrap();
-    let full = repository.check(&stack, "64").unwrap_err();
+    let full = repository.check(&database, &stack, "64").unwrap_err();
     assert!(full.contains("pgbackrest restore failed") && full.contains("unable to write"), "{full}");
     repository.configure(&stack, "another passphrase");
-    let refused = repository.check(&stack, "unlimited").unwrap_err();
+    let refused = repository.check(&database, &stack, "unlimited").unwrap_err();
     assert!(refused.contains("unable to load info file") && refused.contains("check the passphrase"), "{refused}");
     repository.configure(&stack, "a passphrase");
 

@@ -5,17 +5,16 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use arx_stack::clickhouse::ClickHouse;
-use arx_stack::process::{run, wait_until};
+use arx_stack::process::wait_until;
 use arx_stack::{Database, Stack};
+use arx_tests::daemon::{Daemon, LIMIT, get};
+use arx_tests::redis::wallet;
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Interval of the feed, so that the tests decide what ClickHouse has.
 const NEVER: &str = "86400000";
@@ -69,42 +68,25 @@ fn forward(mut from: TcpStream, mut to: TcpStream, state: &AtomicU8) {
     let _ = from.shutdown(Shutdown::Both);
 }
 
-/// A running daemon, which is stopped when it goes out of scope.
-struct Daemon {
-    child: Child,
+/// A running daemon, and the answers of its router.
+struct Router {
+    daemon: Daemon,
     address: SocketAddr,
 }
 
-impl Daemon {
+impl Router {
     fn start(database: &Database<'_>, variables: &[(&str, &str)], folder: &Path) -> Self {
-        let log = folder.join("daemon.log");
-        let mut command = database.sidecar().unwrap();
-        command.envs(variables.iter().copied()).arg("run").stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
-        let mut address = None;
-        let has_address = || {
-            let text = std::fs::read_to_string(&log)?;
-            let words = text.split_whitespace().filter_map(|word| word.strip_prefix("address="));
-            address = words.filter_map(|word| word.parse().ok()).next_back();
-            Ok(address.is_some())
-        };
-        assert!(wait_until(LIMIT, has_address).unwrap(), "{}", std::fs::read_to_string(&log).unwrap());
-        Self { child, address: address.unwrap() }
+        let daemon = Daemon::start(database, variables, folder);
+        let address = daemon.address();
+        Self { daemon, address }
     }
 
     fn get(&self, path: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        // A server that does not read the rest of a request may reset the connection.
-        let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        if status >= 400 && !body.is_empty() {
+        let (status, head, answer) = get(self.address, path);
+        if status >= 400 && !answer.is_null() {
             assert!(head.contains("application/problem+json"), "{head}");
         }
-        (status, serde_json::from_str(body).unwrap_or_default())
+        (status, answer)
     }
 
     fn query(&self, query: &str, parameters: &str) -> (u16, Value) {
@@ -125,22 +107,11 @@ impl Daemon {
             last = self.get("/v1/query/top_wallets/explain?network=ethereum&exact=true&max_age=0").1;
             Ok(last["stores"][0]["eligible"] == true)
         };
-        assert!(wait_until(LIMIT, is_eligible).unwrap(), "{last}");
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
-        let _ = self.child.wait();
+        assert!(wait_until(LIMIT, is_eligible).unwrap(), "{last}: {}", self.daemon.log());
     }
 }
 
 const WALLETS: u32 = 40;
-
-fn wallet(number: u32) -> String {
-    format!("0x{number:040x}")
-}
 
 /// Transfers of every kind over 60 days.
 fn fill(database: &Database<'_>) {
@@ -208,7 +179,7 @@ fn the_router_gives_the_same_rows_from_every_store_and_falls_over() {
         ("ARX_QUERY_TIMEOUT_MILLISECONDS", "4000"),
     ];
     let scratch = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&database, &variables, scratch.path());
+    let daemon = Router::start(&database, &variables, scratch.path());
     daemon.wait_for_clickhouse();
     same_rows(&daemon);
     answers_are_kept_until_their_facts_change(&daemon, &database);
@@ -218,7 +189,7 @@ fn the_router_gives_the_same_rows_from_every_store_and_falls_over() {
     tables_of_another_database_are_not_read(&daemon, &engine);
 }
 
-fn same_rows(daemon: &Daemon) {
+fn same_rows(daemon: &Router) {
     let (_, catalogue) = daemon.get("/v1/query");
     let mut random = fastrand::Rng::with_seed(7);
     let (mut compared, mut exact) = (0, 0);
@@ -250,7 +221,7 @@ fn same_rows(daemon: &Daemon) {
     assert!(compared >= 60 && exact >= 50, "{exact} of {compared}");
 }
 
-fn answers_are_kept_until_their_facts_change(daemon: &Daemon, database: &Database<'_>) {
+fn answers_are_kept_until_their_facts_change(daemon: &Router, database: &Database<'_>) {
     let parameters = "from=2024-01-01&to=2024-02-01";
     let first = daemon.answer("top_wallets", &format!("{parameters}&max_age=0"));
     assert!(["clickhouse", "postgresql"].map(Value::from).contains(&first["store"]), "{first}");
@@ -289,7 +260,7 @@ fn answers_are_kept_until_their_facts_change(daemon: &Daemon, database: &Databas
     assert_eq!(status, 400);
 }
 
-fn clickhouse_that_lags_answers_only_those_who_accept_it(daemon: &Daemon, database: &Database<'_>) {
+fn clickhouse_that_lags_answers_only_those_who_accept_it(daemon: &Router, database: &Database<'_>) {
     let parameters = "from=2024-01-01&to=2024-12-31";
     database.query("DELETE FROM arx.transactions WHERE tx_hash = 't1'").unwrap();
     let (status, refused) = daemon.query("network_totals", &format!("{parameters}&max_age=0&store=clickhouse"));
@@ -304,7 +275,7 @@ fn clickhouse_that_lags_answers_only_those_who_accept_it(daemon: &Daemon, databa
     assert_eq!(explained["stores"][0]["eligible"], false, "{explained}");
 }
 
-fn rows_that_a_reader_may_not_see_are_shown_by_no_store(daemon: &Daemon, database: &Database<'_>) {
+fn rows_that_a_reader_may_not_see_are_shown_by_no_store(daemon: &Router, database: &Database<'_>) {
     let parameters = "from=2024-01-01&to=2024-12-31&max_age=3600";
     let statements = [
         ("REVOKE SELECT ON arx.transactions FROM arx_reader", "GRANT SELECT ON arx.transactions TO arx_reader"),
@@ -328,7 +299,7 @@ fn rows_that_a_reader_may_not_see_are_shown_by_no_store(daemon: &Daemon, databas
     }
 }
 
-fn another_store_answers(daemon: &Daemon, gate: &Gate) {
+fn another_store_answers(daemon: &Router, gate: &Gate) {
     // A long range goes to ClickHouse.
     let mut day = 0;
     let mut parameters = || {
@@ -358,7 +329,7 @@ fn another_store_answers(daemon: &Daemon, gate: &Gate) {
     }
 }
 
-fn tables_of_another_database_are_not_read(daemon: &Daemon, engine: &ClickHouse) {
+fn tables_of_another_database_are_not_read(daemon: &Router, engine: &ClickHouse) {
     engine
         .query(
             "INSERT INTO arx.feed_marks (source, slot, attempt, position, database, timeline)
@@ -383,7 +354,7 @@ fn hostile_requests_get_a_problem_and_change_nothing() {
     let database = stack.database("router_hostile").unwrap();
     fill(&database);
     let scratch = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&database, &[], scratch.path());
+    let daemon = Router::start(&database, &[], scratch.path());
     daemon.wait_for_clickhouse();
     let rows = || database.query("SELECT count(*) FROM arx.transactions").unwrap();
     let before = rows();

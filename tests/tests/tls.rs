@@ -1,18 +1,15 @@
 //! TLS of the sidecar with real servers and a throw-away authority: a right certificate works, and
 //! errors name what is wrong with another one.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use arx_stack::clickhouse::ClickHouse;
 use arx_stack::ports::free_ports;
 use arx_stack::process::{run, wait_until};
 use arx_stack::tls::{Authority, Pair, Terminator, Validity, https_get, self_signed, write};
 use arx_stack::{Database, Stack, StackOptions};
-
-const LIMIT: Duration = Duration::from_secs(60);
+use arx_tests::daemon::{Daemon, LIMIT, sidecar};
 
 const ROWS: &str = r#"
     INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, status)
@@ -55,53 +52,6 @@ impl Certificates {
     /// From another authority of the same name.
     fn foreign(&self) -> Pair {
         self.stranger.sign(&["localhost"], Validity::Now).unwrap()
-    }
-}
-
-/// Runs the sidecar with these variables, and returns whether it succeeded, and its output.
-fn sidecar(database: &Database<'_>, variables: &[(&str, &str)], arguments: &[&str]) -> (bool, String) {
-    let mut command = database.sidecar().unwrap();
-    command.envs(variables.iter().copied()).args(arguments).stdin(Stdio::null());
-    let output = command.output().unwrap();
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
-}
-
-/// A running daemon, which is stopped when it goes out of scope.
-struct Daemon {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Daemon {
-    fn start(database: &Database<'_>, variables: &[(&str, &str)], folder: &Path) -> Self {
-        let log = folder.join("daemon.log");
-        let mut command = database.sidecar().unwrap();
-        command.envs(variables.iter().copied()).arg("run").stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
-        Self { child, log }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    fn waits_for(&self, what: &str) {
-        assert!(wait_until(LIMIT, || Ok(self.log().contains(what))).unwrap(), "no {what:?} in {}", self.log());
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.waits_for("address=");
-        let log = self.log();
-        let mut words = log.split_whitespace().filter_map(|word| word.strip_prefix("address="));
-        words.find_map(|word| word.parse().ok()).unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
-        let _ = self.child.wait();
     }
 }
 
@@ -329,15 +279,14 @@ fn a_rotated_certificate_of_postgresql_stops_the_feed_until_the_sidecar_trusts_i
     // The authority is replaced: the old one signs no more.
     server.use_certificate(&certificates.foreign());
     server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'arx-sidecar'");
-    daemon.waits_for("signed by an unknown authority");
+    daemon.wait_for_log("signed by an unknown authority");
     database.query(&ROWS.replace("'0x' || n,", "'0y' || n,")).unwrap();
     write(certificates.folder.path(), "trusted.crt", certificates.stranger.certificate()).unwrap();
     fed("24");
 }
 
-/// Starts a Redis with TLS on a free port, besides its socket. Returns the port and the socket.
-fn start_redis(stack: &Stack, name: &str, certificates: &Certificates, clients: &str) -> (u16, PathBuf) {
-    let [port] = free_ports().unwrap();
+/// Starts a Redis with TLS on a port, in addition to its socket, which is returned.
+fn start_redis(stack: &Stack, name: &str, certificates: &Certificates, port: u16, options: &[&str]) -> PathBuf {
     let socket = stack.folder().join(format!("{name}.sock"));
     let mut command = Command::new("redis-server");
     command.args(["--port", "0", "--tls-port", &port.to_string(), "--save", "", "--appendonly", "no"]);
@@ -348,11 +297,20 @@ fn start_redis(stack: &Stack, name: &str, certificates: &Certificates, clients: 
         "--tls-key-file",
         &certificates.path("redis.key"),
     ]);
-    command.args(["--tls-ca-cert-file", &certificates.path("ca.crt"), "--tls-auth-clients", clients]);
+    command.args(["--tls-ca-cert-file", &certificates.path("ca.crt"), "--tls-auth-clients", "optional"]);
+    command.args(options);
     stack.start_server(name, &command).unwrap();
     let ready = || Ok(run(Command::new("redis-cli").arg("-s").arg(&socket).arg("PING")).is_ok());
     assert!(wait_until(LIMIT, ready).unwrap(), "{name} does not answer");
-    (port, socket)
+    socket
+}
+
+/// Makes a server show another certificate.
+fn replace_certificate(socket: &Path, certificates: &Certificates, pair: &Pair, name: &str) {
+    let (certificate, key) = pair.write(certificates.folder.path(), name).unwrap();
+    let mut cli = Command::new("redis-cli");
+    cli.arg("-s").arg(socket).args(["CONFIG", "SET", "tls-cert-file"]).arg(certificate).arg("tls-key-file").arg(key);
+    assert!(run(&mut cli).unwrap().contains("OK"));
 }
 
 #[test]
@@ -363,7 +321,8 @@ fn redis_is_verified_and_never_used_without_tls_where_the_url_asks_for_it() {
     certificates.right().write(certificates.folder.path(), "redis").unwrap();
     certificates.right().write(certificates.folder.path(), "client").unwrap();
     certificates.foreign().write(certificates.folder.path(), "foreign").unwrap();
-    let (port, socket) = start_redis(stack, "redis-tls", &certificates, "optional");
+    let [port] = free_ports().unwrap();
+    let socket = start_redis(stack, "redis-tls", &certificates, port, &[]);
     let url = format!("rediss://localhost:{port}");
     let (ca, stranger) = (certificates.path("ca.crt"), certificates.path("stranger.crt"));
     let status = |url: &str, root: &str, client: Option<&str>| {
@@ -379,17 +338,6 @@ fn redis_is_verified_and_never_used_without_tls_where_the_url_asks_for_it() {
         sidecar(&database, &variables, &["status"]).1
     };
     let up = "annotations queued";
-    let replace = |pair: &Pair, name: &str| {
-        let (certificate, key) = pair.write(certificates.folder.path(), name).unwrap();
-        let mut cli = Command::new("redis-cli");
-        cli.arg("-s")
-            .arg(&socket)
-            .args(["CONFIG", "SET", "tls-cert-file"])
-            .arg(certificate)
-            .arg("tls-key-file")
-            .arg(key);
-        assert!(run(&mut cli).unwrap().contains("OK"));
-    };
     assert!(status(&url, &ca, None).contains(up), "{}", status(&url, &ca, None));
     assert!(status(&url, &ca, Some("client")).contains(up));
     let self_made = self_signed(&["localhost"], Validity::Now).unwrap();
@@ -410,7 +358,7 @@ fn redis_is_verified_and_never_used_without_tls_where_the_url_asks_for_it() {
         (Some(certificates.right()), &*ca, up),
     ] {
         if let Some(pair) = pair {
-            replace(&pair, "rotated");
+            replace_certificate(&socket, &certificates, &pair, "rotated");
         }
         let text = status(&url, root, None);
         assert!(text.contains(expected), "{root}: {text}");
@@ -451,8 +399,8 @@ fn redis_is_verified_and_never_used_without_tls_where_the_url_asks_for_it() {
     assert!(wait_until(LIMIT, ready).unwrap());
     let text = status(&format!("rediss://localhost:{plain}"), &ca, None);
     assert!(text.contains("does not answer the handshake, as one that has no TLS; switch TLS on"), "{text}");
-    let (ok, text) = sidecar(&database, &[("ARX_REDIS_URL", &format!("{url}/#insecure"))], &["status"]);
-    assert!(!ok && text.contains("redis_url"), "{text}");
+    let (output, text) = sidecar(&database, &[("ARX_REDIS_URL", &format!("{url}/#insecure"))], &["status"]);
+    assert!(!output.status.success() && text.contains("redis_url"), "{text}");
 }
 
 #[test]
