@@ -123,6 +123,11 @@ impl SqlError {
         Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
     }
 
+    /// Returns true if a limit was met, as by [`SqlError::limit`].
+    pub(crate) fn is_limit(&self) -> bool {
+        self.code == PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+    }
+
     /// A number does not fit into its type.
     pub(crate) fn out_of_range(message: impl Into<String>) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message)

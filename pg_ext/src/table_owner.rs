@@ -52,6 +52,7 @@ thread_local! {
     static TABLES: RefCell<Option<Tables>> = const { RefCell::new(None) };
     static VERSION: Cell<u64> = const { Cell::new(0) };
     static IS_WATCHING: Cell<bool> = const { Cell::new(false) };
+    static PLPGSQL_HANDLER: Cell<Option<Handler>> = const { Cell::new(None) };
     static CALLS: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -339,29 +340,40 @@ struct Start {
     before: usize,
 }
 
-/// Decides with which rights a function works, and takes them.
-#[pg_guard]
-unsafe extern "C-unwind" fn prepare(function: pg_sys::Oid) -> Start {
-    // SAFETY: The function exists, and PL/pgSQL's handler is a function of the type.
-    unsafe {
-        let is_job = pg_sys::func_volatile(function) as u8 == pg_sys::PROVOLATILE_VOLATILE;
-        let role = or_report(acting_role(if is_job { Purpose::Write } else { Purpose::Read }));
-        let handler = pg_sys::load_external_function(
+/// Returns PL/pgSQL's handler. It is looked for once: to find a library asks the file system.
+///
+/// # Safety
+/// In a backend.
+unsafe fn plpgsql_handler() -> Handler {
+    if let Some(handler) = PLPGSQL_HANDLER.get() {
+        return handler;
+    }
+    // SAFETY: PL/pgSQL's handler is a function of the type, and libraries are never unloaded.
+    let handler = unsafe {
+        let found = pg_sys::load_external_function(
             c"$libdir/plpgsql".as_ptr(),
             c"plpgsql_call_handler".as_ptr(),
             true,
             std::ptr::null_mut(),
         );
+        std::mem::transmute::<*mut std::ffi::c_void, Handler>(found)
+    };
+    PLPGSQL_HANDLER.set(Some(handler));
+    handler
+}
+
+/// Decides with which rights a function works, and takes them.
+#[pg_guard]
+unsafe extern "C-unwind" fn prepare(function: pg_sys::Oid) -> Start {
+    // SAFETY: The function exists.
+    unsafe {
+        let is_job = pg_sys::func_volatile(function) as u8 == pg_sys::PROVOLATILE_VOLATILE;
+        let role = or_report(acting_role(if is_job { Purpose::Write } else { Purpose::Read }));
+        let handler = plpgsql_handler();
         let lacks_tables = tables().lacks_tables;
         let before = Call::begin(is_job, role);
         let former = role.map(enter_role);
-        Start {
-            handler: std::mem::transmute::<*mut std::ffi::c_void, Handler>(handler),
-            former: former.unwrap_or_default(),
-            has_former: former.is_some(),
-            lacks_tables,
-            before,
-        }
+        Start { handler, former: former.unwrap_or_default(), has_former: former.is_some(), lacks_tables, before }
     }
 }
 

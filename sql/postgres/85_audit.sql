@@ -14,23 +14,34 @@ CREATE TABLE audit_chains (
 );
 COMMENT ON TABLE audit_chains IS 'heads of the chains of the audit log: the number of entries and the hash of the last one';
 
+-- A parsed body, because it can be inlined: its names are those of now, whatever search_path says.
 CREATE FUNCTION entry_hash(previous bytea, content jsonb) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT sha256(coalesce(previous, '') || convert_to(content::text, 'UTF8')) $$;
+    RETURN pg_catalog.sha256(coalesce(previous, ''::pg_catalog.bytea)
+        OPERATOR(pg_catalog.||) pg_catalog.convert_to(content::pg_catalog.text, 'UTF8'));
 
 -- Columns whose content is sealed: those that ARX creates, in the form of UTC. A column that users
--- add is theirs.
+-- add is theirs. An expression without a query, because each decision takes the time of both.
 CREATE FUNCTION sealed_content(log text, entry jsonb) RETURNS jsonb
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
-SELECT jsonb_object_agg(c.name, entry -> c.name)
-  FROM unnest(CASE log
-        WHEN 'decisions' THEN
-            '{decision_id,decided_at,decided_by,network,from_address,to_address,asset,amount,amount_usd,external_id,
-              decision,reasons,facts,rules,model_version,label_state,snapshot,complete,chain,entry}'::text[]
-        ELSE '{event_id,alert_id,happened_at,actor,action,detail,chain,entry}' END) AS c (name)
+BEGIN
+    IF log = 'decisions' THEN
+        RETURN jsonb_build_object(
+            'decision_id', entry -> 'decision_id', 'decided_at', entry -> 'decided_at', 'decided_by', entry -> 'decided_by',
+            'network', entry -> 'network', 'from_address', entry -> 'from_address', 'to_address', entry -> 'to_address',
+            'asset', entry -> 'asset', 'amount', entry -> 'amount', 'amount_usd', entry -> 'amount_usd',
+            'external_id', entry -> 'external_id', 'decision', entry -> 'decision', 'reasons', entry -> 'reasons',
+            'facts', entry -> 'facts', 'rules', entry -> 'rules', 'model_version', entry -> 'model_version',
+            'label_state', entry -> 'label_state', 'snapshot', entry -> 'snapshot', 'complete', entry -> 'complete',
+            'chain', entry -> 'chain', 'entry', entry -> 'entry');
+    END IF;
+    RETURN jsonb_build_object(
+        'event_id', entry -> 'event_id', 'alert_id', entry -> 'alert_id', 'happened_at', entry -> 'happened_at',
+        'actor', entry -> 'actor', 'action', entry -> 'action', 'detail', entry -> 'detail',
+        'chain', entry -> 'chain', 'entry', entry -> 'entry');
+END;
 $$;
 
 -- SECURITY DEFINER: no role has a privilege on the heads. Works within a function of ARX alone.
@@ -58,8 +69,8 @@ BEGIN
 END;
 $$;
 
--- `entries` were added, of which `entry` is the last one.
-CREATE FUNCTION close_entry(log text, chain uuid, entry bigint, hash bytea, entries bigint DEFAULT 1) RETURNS void
+-- `entries` were added, of which `entry` is the last one, which is returned.
+CREATE FUNCTION close_entry(log text, chain uuid, entry bigint, hash bytea, entries bigint DEFAULT 1) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -75,21 +86,34 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'chain % of the audit log has moved on', close_entry.chain USING ERRCODE = 'serialization_failure';
     END IF;
+    RETURN close_entry.entry;
 END;
 $$;
 
--- A row that brings its hash comes with a restored dump.
+-- Notes who has called, and chains the entry. A row that brings its hash comes with a restored dump.
 CREATE FUNCTION seal_entry() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET TimeZone = 'UTC'
     AS $$
+DECLARE
+    place   record;
+    content jsonb;
 BEGIN
     IF NEW.entry_hash IS NULL THEN
-        SELECT e.chain, e.entry, e.previous INTO NEW.chain, NEW.entry, NEW.previous_hash
-          FROM arx.extend_chain(TG_TABLE_NAME) AS e;
-        NEW.entry_hash := arx.entry_hash(NEW.previous_hash, arx.sealed_content(TG_TABLE_NAME, to_jsonb(NEW)));
-        PERFORM arx.close_entry(TG_TABLE_NAME, NEW.chain, NEW.entry, NEW.entry_hash);
+        IF TG_TABLE_NAME = 'decisions' THEN
+            NEW.decided_by := arx.calling_user();
+        ELSE
+            NEW.actor := arx.calling_user();
+        END IF;
+        -- Assignments, which need no query.
+        place := arx.extend_chain(TG_TABLE_NAME);
+        NEW.chain := place.chain;
+        NEW.previous_hash := place.previous;
+        NEW.entry := place.entry;
+        content := to_jsonb(NEW);
+        NEW.entry_hash := arx.entry_hash(place.previous, arx.sealed_content(TG_TABLE_NAME, content));
+        NEW.entry := arx.close_entry(TG_TABLE_NAME, place.chain, place.entry, NEW.entry_hash);
     END IF;
     RETURN NEW;
 END;
@@ -135,22 +159,6 @@ BEGIN
      ORDER BY u.number;
     PERFORM arx.close_entry('alert_events', place.chain, place.entry + added - 1, previous, added);
     RETURN added;
-END;
-$$;
-
-CREATE FUNCTION sign_entry() RETURNS trigger
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    IF NEW.entry_hash IS NULL THEN
-        IF TG_ARGV[0] = 'decided_by' THEN
-            NEW.decided_by := arx.calling_user();
-        ELSE
-            NEW.actor := arx.calling_user();
-        END IF;
-    END IF;
-    RETURN NEW;
 END;
 $$;
 

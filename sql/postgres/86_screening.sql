@@ -90,13 +90,13 @@ CREATE FUNCTION screening_facts(
     AS $$
 #variable_conflict use_column
 BEGIN
-    WITH wallets AS (
-        SELECT w.address, w.direction, w.counterparty
-          FROM (VALUES ($2, 'out', $3), ($3, 'in', $2)) AS w (address, direction, counterparty)
-    ), screened AS MATERIALIZED (
-        SELECT s.* FROM arx.screen_wallets(ARRAY[$2, $3], $1, max_hops => 2, max_fan_out => 200) AS s
-    ), scored AS MATERIALIZED (
-        SELECT s.* FROM arx.score_wallets(ARRAY[$2, $3], $1) AS s
+    -- Both functions return the wallets in the order in which they are named.
+    WITH wallets AS MATERIALIZED (
+        SELECT w.*, x.sanctions_in, x.sanctions_out, x.illicit_share_in, x.illicit_share_out, x.complete, x.reason, r.model_version,
+               CASE WHEN r.state <> 'unknown' THEN r.score END AS score
+          FROM (VALUES (1, $2, 'out', $3), (2, $3, 'in', $2)) AS w (place, address, direction, counterparty)
+          JOIN arx.screen_wallets(ARRAY[$2, $3], $1, max_hops => 2, max_fan_out => 200) WITH ORDINALITY AS x ON x.ordinality = w.place
+          JOIN arx.score_wallets(ARRAY[$2, $3], $1) WITH ORDINALITY AS r ON r.ordinality = w.place
     ), labels AS MATERIALIZED (
         SELECT DISTINCT ON (l.address) l.address, l.category, c.kind
           FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category)
@@ -136,23 +136,20 @@ BEGIN
                'amount', $5, 'amount_usd', $6,
                'wallet_category', l.category, 'wallet_kind', l.kind,
                'counterparty_category', o.category, 'counterparty_kind', o.kind,
-               'wallet_score', CASE WHEN r.state <> 'unknown' THEN r.score END,
-               'counterparty_score', CASE WHEN q.state <> 'unknown' THEN q.score END,
+               'wallet_score', w.score, 'counterparty_score', p.score,
                'wallet_watched', EXISTS (SELECT FROM arx.watchlists AS m WHERE m.network = $1 AND m.address = w.address),
                'counterparty_watched', EXISTS (SELECT FROM arx.watchlists AS m WHERE m.network = $1 AND m.address = w.counterparty),
                'count_1h', v.count_1h, 'count_24h', v.count_24h, 'count_7d', v.count_7d, 'sum_24h', v.sum_24h,
                'sum_usd_1h', v.sum_usd_1h, 'sum_usd_24h', v.sum_usd_24h, 'sum_usd_7d', v.sum_usd_7d,
                'below_10000_usd_24h', v.below_10000_usd_24h,
-               'sanctions_in', x.sanctions_in, 'sanctions_out', x.sanctions_out,
-               'illicit_share_in', x.illicit_share_in, 'illicit_share_out', x.illicit_share_out)) AS facts,
-               x.complete, x.reason, r.model_version
+               'sanctions_in', w.sanctions_in, 'sanctions_out', w.sanctions_out,
+               'illicit_share_in', w.illicit_share_in, 'illicit_share_out', w.illicit_share_out)) AS facts,
+               w.complete, w.reason, w.model_version
           FROM wallets AS w
+          JOIN wallets AS p ON p.place <> w.place
           JOIN windows AS v ON v.direction = w.direction
           LEFT JOIN labels AS l ON l.address = w.address
           LEFT JOIN labels AS o ON o.address = w.counterparty
-          LEFT JOIN LATERAL (SELECT s.* FROM screened AS s WHERE s.address = w.address LIMIT 1) AS x ON true
-          LEFT JOIN LATERAL (SELECT s.* FROM scored AS s WHERE s.address = w.address LIMIT 1) AS r ON true
-          LEFT JOIN LATERAL (SELECT s.* FROM scored AS s WHERE s.address = w.counterparty LIMIT 1) AS q ON true
     )
     SELECT (SELECT f.facts FROM facts AS f WHERE f.direction = 'out'), (SELECT f.facts FROM facts AS f WHERE f.direction = 'in'),
            (SELECT min(f.model_version) FROM facts AS f),
@@ -170,46 +167,25 @@ CREATE FUNCTION screening_hits(sender jsonb, receiver jsonb, versions jsonb DEFA
     LANGUAGE plpgsql_as_owner STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
     SET jit = off
+    SET plan_cache_mode = force_generic_plan
     AS $$
 #variable_conflict use_column
-DECLARE
-    chosen  record;
-    code    record;
-    numbers numeric[] := '{}';
-    texts   text[] := '{}';
-    rules   jsonb := '[]';
-    cases   text := '';
 BEGIN
-    FOR chosen IN
-        SELECT r.* FROM arx.wallet_alert_rules AS r
-         WHERE CASE WHEN screening_hits.versions IS NULL THEN r.state = 'active' AND r.used_for IN ('screening', 'both')
+    RETURN QUERY
+    WITH rules AS MATERIALIZED (
+        SELECT r.*, arx.alert_condition_path(r.condition)::jsonpath AS path
+          FROM arx.wallet_alert_rules AS r
+         WHERE CASE WHEN $3 IS NULL THEN r.state = 'active' AND r.used_for IN ('screening', 'both')
                          AND NOT EXISTS (SELECT FROM arx.wallet_alert_rules AS n
                                           WHERE n.rule = r.rule AND n.state = 'active' AND n.version > r.version)
-                    ELSE (screening_hits.versions ->> r.rule)::integer = r.version END
-         ORDER BY r.rule
-    LOOP
-        SELECT * INTO code FROM arx.compile_alert_condition(chosen.condition, 'f', cardinality(numbers), cardinality(texts));
-        numbers := numbers || code.numbers::numeric[];
-        texts := texts || code.texts;
-        rules := rules || jsonb_build_object('rule', chosen.rule, 'version', chosen.version, 'verdict', chosen.verdict,
-                    'severity', chosen.severity, 'side', chosen.side, 'description', chosen.description, 'facts', code.facts);
-        cases := cases || format('%s (%s, %s)', CASE WHEN cases = '' THEN '' ELSE ',' END, jsonb_array_length(rules) - 1, code.expression);
-    END LOOP;
-    IF cases = '' THEN
-        RETURN;
-    END IF;
-    -- The text holds numbers of rules and expressions over facts; everything else is a parameter.
-    RETURN QUERY EXECUTE
-        'SELECT r.rule ->> ''rule'', (r.rule ->> ''version'')::integer, r.rule ->> ''verdict'', r.rule ->> ''severity'',
-                d.facts ->> ''direction'', r.rule ->> ''description'',
-                (SELECT jsonb_object_agg(n.name, d.facts -> n.name) FROM jsonb_array_elements_text(r.rule -> ''facts'') AS n (name))
-           FROM (VALUES ($3, ''sender''), ($4, ''receiver'')) AS d (facts, side)
-          CROSS JOIN LATERAL jsonb_to_record(d.facts) AS f (' || arx.alert_fact_columns() || ')
-          CROSS JOIN LATERAL (VALUES ' || cases || ') AS h (number, fires)
-          CROSS JOIN LATERAL (SELECT $5 -> h.number) AS r (rule)
-          WHERE h.fires AND r.rule ->> ''side'' IN (''any'', d.side)
-          ORDER BY 3, 1, d.side DESC'
-        USING numbers, texts, sender, receiver, rules;
+                    ELSE ($3 ->> r.rule)::integer = r.version END
+    )
+    SELECT r.rule, r.version, r.verdict, r.severity, d.facts ->> 'direction', r.description,
+           (SELECT jsonb_object_agg(n.name, d.facts -> n.name) FROM unnest(arx.check_alert_condition(r.condition)) AS n (name))
+      FROM rules AS r
+      JOIN (VALUES ($1, 'sender'), ($2, 'receiver')) AS d (facts, side)
+        ON r.side IN ('any', d.side) AND jsonb_path_match(d.facts, r.path, '{}', true)
+     ORDER BY r.verdict, r.rule, d.side DESC;
 END;
 $$;
 
@@ -220,6 +196,7 @@ CREATE FUNCTION screen_transfer(
     LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
+    SET plan_cache_mode = force_generic_plan
     AS $$
 #variable_conflict use_column
 DECLARE

@@ -483,6 +483,7 @@ BEGIN
              'facts that the condition of a rule names; a fault is an error (22023) with its position'),
                 ('compile_alert_condition', 'arx_reader',
              'condition of a rule as an SQL expression over facts, with its numbers and texts as parameters'),
+                ('alert_condition_path', 'arx_reader', 'condition of a rule as a predicate of SQL/JSON path over an object of facts'),
                 ('compiled_alert_rules', 'arx_reader', 'step of check_wallet_alerts(): the rules as one expression'),
                 ('alert_facts', 'arx_reader', 'facts that conditions of wallet alert rules may name'),
                 ('alert_fact_columns', 'arx_reader', 'facts as the columns of a record'),
@@ -528,8 +529,7 @@ BEGIN
              'a version of a rule over past transfers: hits, share, alerts, hours of analysts, precision and recall by '
              'labels, overlap with other rules, examples'),
                 ('guard_wallet_alert_rule', 'arx_analyst', 'trigger: checks the condition of a rule, which never changes'),
-                ('seal_entry', 'arx_analyst', 'trigger: chains an entry of the audit log to the one before it'),
-                ('sign_entry', 'arx_analyst', 'trigger: records the role that has called a function'),
+                ('seal_entry', 'arx_analyst', 'trigger: chains an entry of the audit log to the one before it, and records who has called'),
                 ('keep_entry', 'arx_analyst', 'trigger: refuses changes of entries'),
                 ('entry_hash', 'arx_reader', 'hash of an entry of the audit log and the one before it'),
                 ('sealed_content', 'arx_reader', 'content of an entry that its hash covers'),

@@ -1,8 +1,8 @@
 //! Conditions of wallet alert rules: a small tree in JSON over named facts of a transfer.
 //!
-//! Owns the language: parsing with the position of an error, types, limits, evaluation, and the
-//! translation into an SQL expression. Values of a condition never become SQL text: the expression
-//! names facts of the catalogue, and refers to values by their number in two arrays.
+//! Owns the language: parsing with the position of an error, types, limits, and the translation into
+//! an SQL expression. Values of a condition never become SQL text: the expression names facts of the
+//! catalogue, and refers to values by their number in two arrays.
 //!
 //! ```text
 //! {"all": [C, …]}   every condition holds          {"any": [C, …]}   one of them holds
@@ -204,7 +204,7 @@ fn fault<T>(position: &Position, problem: impl Into<String>, advice: Option<Stri
 
 /// Comparison of two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
+pub(super) enum Operator {
     Equal,
     NotEqual,
     Less,
@@ -217,7 +217,7 @@ impl Operator {
     const ALL: [Self; 6] =
         [Self::Equal, Self::NotEqual, Self::Less, Self::LessOrEqual, Self::Greater, Self::GreaterOrEqual];
 
-    const fn sql(self) -> &'static str {
+    pub(super) const fn sql(self) -> &'static str {
         match self {
             Self::Equal => "=",
             Self::NotEqual => "<>",
@@ -235,14 +235,14 @@ impl Operator {
 
 /// A value of a condition. A number is kept as its decimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Literal {
+pub(super) enum Literal {
     Number(String),
     Text(String),
     Boolean(bool),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Test {
+pub(super) enum Test {
     Compare(Operator, Literal),
     CompareFact(Operator, &'static Fact, String),
     In(Vec<Literal>),
@@ -252,7 +252,7 @@ enum Test {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Node {
+pub(super) enum Node {
     All(Vec<Node>),
     Any(Vec<Node>),
     Not(Box<Node>),
@@ -262,7 +262,7 @@ enum Node {
 /// A condition that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    root: Node,
+    pub(super) root: Node,
 }
 
 /// A condition as an SQL expression over the columns of an alias.

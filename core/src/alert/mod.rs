@@ -27,6 +27,7 @@
 
 pub mod condition;
 mod health;
+mod json_path;
 
 use std::fmt;
 use std::str::FromStr;

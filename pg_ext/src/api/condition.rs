@@ -73,6 +73,12 @@ sql_row! {
     }
 }
 
+/// Translates a condition into a predicate of SQL/JSON path over an object of facts.
+#[pg_extern(immutable, parallel_safe)]
+pub(crate) fn alert_condition_path(condition: Option<JsonArgument<'_>>) -> Result<String, ErrorReport> {
+    Ok(parse(condition)?.to_json_path())
+}
+
 /// Returns the facts that conditions may name.
 #[pg_extern(immutable, parallel_safe)]
 #[allow(clippy::type_complexity)]

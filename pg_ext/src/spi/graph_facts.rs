@@ -16,7 +16,8 @@ use crate::time::from_micros;
 pub(crate) struct StepTimes {
     pub(crate) from: String,
     pub(crate) to: String,
-    pub(crate) times: Vec<i64>,
+    /// Times in order, each with the number of its transfers.
+    pub(crate) times: Vec<(i64, usize)>,
 }
 
 /// Tables and conditions that select transactions.
@@ -29,9 +30,10 @@ pub(crate) struct TransactionSources<'a> {
     pub(crate) include_failed: bool,
 }
 
-/// Transfers that are looked up one by one: a query for one time opens the partition of that time
-/// alone, and one for several times all partitions between the first and the last.
-const MAX_SINGLE: usize = 16;
+/// Times at most this far apart, in microseconds, are looked up together: a query opens all
+/// partitions between its first and its last time, and to open one that is not needed takes about
+/// half as long as another query.
+const LARGEST_GAP: i64 = 45 * 86_400 * 1_000_000;
 
 /// Columns of a transaction of a step: the step, time, block, position in the block or its log, and
 /// hash. What is unknown is -1.
@@ -102,40 +104,58 @@ pub(crate) fn step_transactions(
     steps: &[StepTimes],
     sources: &TransactionSources<'_>,
 ) -> Result<Vec<Vec<String>>, SqlError> {
-    // Each step with the time of a transfer, in the order of the hashes.
-    let mut transfers: Vec<(i32, &StepTimes, i64)> =
-        (0..).zip(steps).flat_map(|(index, step)| step.times.iter().map(move |time| (index, step, *time))).collect();
-    transfers.sort_by_key(|(index, _, time)| (*index, Reverse(*time)));
-    let mut hashes: Vec<Vec<String>> = steps.iter().map(|_| Vec::new()).collect();
-    let arguments = |part: &[(i32, &StepTimes, i64)], last: Argument| -> Result<_, SqlError> {
-        let times = part.iter().map(|(.., time)| from_micros(*time)).collect::<Result<Vec<_>, _>>()?;
-        Ok([
-            Argument::of(part.iter().map(|(index, ..)| *index).collect::<Vec<_>>()),
-            Argument::of(part.iter().map(|(_, step, _)| step.from.as_str()).collect::<Vec<_>>()),
-            Argument::of(part.iter().map(|(_, step, _)| step.to.as_str()).collect::<Vec<_>>()),
-            Argument::of(times),
-            Argument::of(network.name()),
-            Argument::of(sources.min_value.clone()),
-            last,
-            Argument::time(part.iter().map(|(.., time)| *time).min().unwrap_or_default()),
-            Argument::time(part.iter().map(|(.., time)| *time).max().unwrap_or_default()),
-        ])
-    };
-    let together = if transfers.len() <= MAX_SINGLE { 1 } else { transfers.len() };
-    for part in transfers.chunks(together).filter(|_| sources.native) {
-        let mut found = Vec::new();
-        let arguments = arguments(part, Argument::of(sources.include_failed))?;
+    let times = (0..).zip(steps).flat_map(|(step, of)| of.times.iter().map(move |at| (step, of, *at)));
+    let mut times: Vec<StepTime<'_>> =
+        times.map(|(step, of, (time, transfers))| StepTime { step, of, time, transfers }).collect();
+    times.sort_by_key(|at| at.time);
+    let mut found = Vec::new();
+    for part in times.chunk_by(|one, next| next.time.saturating_sub(one.time) <= LARGEST_GAP).filter(|_| sources.native)
+    {
+        let arguments = arguments(network, part, sources, Argument::of(sources.include_failed))?;
+        let before = found.len();
         TRANSACTIONS.with(|query| find(query, &arguments, &mut found))?;
-        INTERNAL_TRANSFERS.with(|query| find(query, &arguments, &mut found))?;
-        add_hashes(found, &mut hashes);
+        // The graph has a transfer for each transaction, and for each internal transfer.
+        if found.len() - before < part.iter().map(|at| at.transfers).sum() {
+            INTERNAL_TRANSFERS.with(|query| find(query, &arguments, &mut found))?;
+        }
     }
-    for part in transfers.chunks(together).filter(|_| sources.tokens) {
-        let mut found = Vec::new();
-        let arguments = arguments(part, Argument::of(sources.token))?;
+    let mut hashes: Vec<Vec<String>> = steps.iter().map(|_| Vec::new()).collect();
+    add_hashes(std::mem::take(&mut found), &mut hashes);
+    for part in times.chunk_by(|one, next| next.time.saturating_sub(one.time) <= LARGEST_GAP).filter(|_| sources.tokens)
+    {
+        let arguments = arguments(network, part, sources, Argument::of(sources.token))?;
         TOKEN_TRANSFERS.with(|query| find(query, &arguments, &mut found))?;
-        add_hashes(found, &mut hashes);
     }
+    add_hashes(found, &mut hashes);
     Ok(hashes)
+}
+
+/// A time of a step, with the number of its transfers.
+struct StepTime<'a> {
+    step: i32,
+    of: &'a StepTimes,
+    time: i64,
+    transfers: usize,
+}
+
+fn arguments(
+    network: &Network,
+    part: &[StepTime<'_>],
+    sources: &TransactionSources<'_>,
+    last: Argument,
+) -> Result<[Argument; 9], SqlError> {
+    let times = part.iter().map(|at| from_micros(at.time)).collect::<Result<Vec<_>, _>>()?;
+    Ok([
+        Argument::of(part.iter().map(|at| at.step).collect::<Vec<_>>()),
+        Argument::of(part.iter().map(|at| at.of.from.as_str()).collect::<Vec<_>>()),
+        Argument::of(part.iter().map(|at| at.of.to.as_str()).collect::<Vec<_>>()),
+        Argument::of(times),
+        Argument::of(network.name()),
+        Argument::of(sources.min_value.clone()),
+        last,
+        Argument::time(part.first().map(|at| at.time).unwrap_or_default()),
+        Argument::time(part.last().map(|at| at.time).unwrap_or_default()),
+    ])
 }
 
 /// A transaction of a step: the step, then what orders its transactions, latest first.

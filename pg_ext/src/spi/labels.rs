@@ -48,17 +48,6 @@ SELECT s.ordinal, l.category, l.kind, l.severity::text, l.label,
                  l.severity DESC, l.confidence DESC, l.source, l.label_id
          LIMIT 1) AS l",
         &[Integer, Text, Text, Text, Text, Text]) };
-
-    // The rows of current_labels, without sorting neutral labels.
-    static THAT_STOP: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.address, s.category, s.kind, s.severity::text, s.label
-  FROM (SELECT DISTINCT ON (l.address) l.address, l.category, c.kind, l.severity, l.label
-          FROM arx.address_labels AS l
-          JOIN arx.label_categories AS c USING (category)
-         WHERE l.network = $1 AND c.kind IN ('illicit', 'service') AND l.valid_from <= now() AND l.valid_to > now()
-         ORDER BY l.address, l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source,
-                  l.label_id) AS s
- ORDER BY s.category, s.address", &[Text, Text, Text, Text, Text]) };
 }
 
 thread_local! {
@@ -168,14 +157,4 @@ pub(crate) fn labels_of(
         })?;
     }
     Ok(())
-}
-
-/// Calls `each` with every illicit address and every service of a network.
-pub(crate) fn labels_that_stop(
-    network: &Network,
-    mut each: impl FnMut(&str, WalletLabel) -> Result<(), SqlError>,
-) -> Result<(), SqlError> {
-    THAT_STOP.with(|query| {
-        query.stream(&[Argument::of(network.name())], |slot| each(slot.text(0)?, wallet_label(slot, None)?))
-    })
 }

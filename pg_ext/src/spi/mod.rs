@@ -35,7 +35,7 @@ pub(crate) use graph::{
     rows_between,
 };
 pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
-pub(crate) use labels::{WalletLabel, categories_of, label_categories, labels_of, labels_that_stop, with_categories};
+pub(crate) use labels::{WalletLabel, categories_of, label_categories, labels_of, with_categories};
 pub(crate) use logs::{LogValue, log_label, log_transaction, restamp_row};
 pub(crate) use outcomes::{
     StoredTransaction, TransactionKey, any_awaited, await_transaction, complete_internal_transfers,

@@ -293,8 +293,6 @@ GRANT INSERT (network, from_address, to_address, asset, amount, amount_usd, exte
 GRANT USAGE ON SEQUENCE arx.decisions_decision_id_seq TO arx_analyst;
 CREATE INDEX idx_decisions_chain ON arx.decisions (chain, entry);
 CREATE INDEX idx_decisions_wallet ON arx.decisions (to_address, network, decided_at DESC);
-CREATE TRIGGER arx_author BEFORE INSERT ON arx.decisions
-    FOR EACH ROW EXECUTE FUNCTION arx.sign_entry('decided_by');
 CREATE TRIGGER arx_seal BEFORE INSERT ON arx.decisions
     FOR EACH ROW EXECUTE FUNCTION arx.seal_entry();
 ALTER TABLE arx.decisions ENABLE ALWAYS TRIGGER arx_seal;
@@ -321,8 +319,6 @@ GRANT INSERT (alert_id, action, detail) ON TABLE arx.alert_events TO arx_analyst
 GRANT USAGE ON SEQUENCE arx.alert_events_event_id_seq TO arx_analyst;
 CREATE INDEX idx_alert_events_alert ON arx.alert_events (alert_id, event_id);
 CREATE INDEX idx_alert_events_chain ON arx.alert_events (chain, entry);
-CREATE TRIGGER arx_author BEFORE INSERT ON arx.alert_events
-    FOR EACH ROW EXECUTE FUNCTION arx.sign_entry('actor');
 CREATE TRIGGER arx_seal BEFORE INSERT ON arx.alert_events
     FOR EACH ROW EXECUTE FUNCTION arx.seal_entry();
 ALTER TABLE arx.alert_events ENABLE ALWAYS TRIGGER arx_seal;

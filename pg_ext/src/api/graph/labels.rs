@@ -1,6 +1,7 @@
 //! Labels of the wallets that a search meets.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arx_core::address::Network;
 use arx_core::graph::exposure::Marks;
@@ -9,8 +10,10 @@ use arx_core::graph::trace::Stops;
 use arx_core::graph::{Graph, SearchError, WalletId};
 use arx_core::label::LabelKind;
 
+use crate::api::label_index::LabelIndex;
 use crate::error::SqlError;
-use crate::spi::{WalletLabel, labels_of, labels_that_stop};
+use crate::graph_store::GraphHandle;
+use crate::spi::{WalletLabel, label_categories, labels_changed, labels_of};
 
 /// Labels by wallet, read when a search first meets the wallet.
 pub(crate) struct LabelCache {
@@ -107,38 +110,55 @@ impl Marks for LabelCache {
     }
 }
 
-/// All labels of a network at which tracing stops, for searches that meet many wallets.
+/// Labels at which tracing stops, for searches that meet many wallets.
 pub(crate) struct StopLabels {
-    /// Categories by mark.
+    /// Categories by mark, in the order of their names.
     pub(crate) categories: Vec<ScreeningCategory>,
-    by_wallet: HashMap<WalletId, u32>,
+    source: StopSource,
+}
+
+enum StopSource {
+    /// Labels of the whole network, which the session keeps.
+    All(Arc<LabelIndex>),
+    /// Labels read as wallets are met, because all of them need too much memory.
+    AsMet(LabelCache),
 }
 
 impl StopLabels {
-    pub(crate) fn load(graph: &Graph<'_>, network: &Network) -> Result<Self, SqlError> {
-        let (mut categories, mut by_wallet) = (Vec::<ScreeningCategory>::new(), HashMap::new());
-        labels_that_stop(network, |address, label| {
-            let Some(wallet) = graph.wallet(network.name(), address)? else { return Ok(()) };
-            let mark = categories.iter().position(|category| category.name == label.category).unwrap_or_else(|| {
-                categories.push(ScreeningCategory { name: label.category, kind: label.kind });
-                categories.len() - 1
-            });
-            // Marks are below 2^24; there are far fewer categories.
-            by_wallet.insert(wallet, mark as u32);
-            Ok(())
-        })?;
-        Ok(Self { categories, by_wallet })
+    pub(crate) fn open(handle: &GraphHandle, network: &Network) -> Result<Self, SqlError> {
+        match LabelIndex::open(handle, network, None, labels_changed) {
+            Ok(index) => return Ok(Self { categories: index.categories(), source: StopSource::All(index) }),
+            Err(error) if error.is_limit() => {}
+            Err(error) => return Err(error),
+        }
+        let mut categories = label_categories()?;
+        // In the order of the bytes, whatever the collation of the column is.
+        categories.sort_unstable();
+        let categories = categories.into_iter().map(|(name, kind)| ScreeningCategory { name, kind }).collect();
+        Ok(Self { categories, source: StopSource::AsMet(LabelCache::new(network, true)) })
     }
 }
 
 impl Marks for StopLabels {
     type Error = LabelledSearchError;
 
-    fn prepare(&mut self, _graph: &Graph<'_>, _wallets: &[WalletId]) -> Result<(), LabelledSearchError> {
-        Ok(())
+    fn prepare(&mut self, graph: &Graph<'_>, wallets: &[WalletId]) -> Result<(), LabelledSearchError> {
+        match &mut self.source {
+            StopSource::All(_) => Ok(()),
+            StopSource::AsMet(cache) => Ok(cache.look_up(graph, wallets)?),
+        }
     }
 
     fn mark(&self, wallet: WalletId) -> Option<u32> {
-        self.by_wallet.get(&wallet).copied()
+        let (category, kind) = match &self.source {
+            StopSource::All(index) => index.of(wallet).map(|label| (&label.category, label.kind))?,
+            StopSource::AsMet(cache) => cache.of(wallet).map(|label| (&label.category, label.kind))?,
+        };
+        if kind == LabelKind::Neutral {
+            return None;
+        }
+        let mark = self.categories.binary_search_by(|other| other.name.as_str().cmp(category)).ok()?;
+        // Marks are below 2^24; there are far fewer categories.
+        Some(mark as u32)
     }
 }

@@ -267,17 +267,18 @@ impl PathRequest {
         let mut steps = Vec::new();
         for step in paths.iter().flat_map(|path| &path.steps) {
             // The latest ones; transfers of one time are looked up together.
-            let (mut times, mut count) = (VecDeque::new(), 0_usize);
+            let (mut times, mut count) = (VecDeque::<(i64, usize)>::new(), 0_usize);
             graph.transfers_between(step.from, step.to, &scope.filter, |transfer| -> Result<(), Damaged> {
                 count += 1;
                 if count.is_multiple_of(TRANSFERS_PER_CHECK) {
                     check_for_failures();
                 }
-                if times.back() != Some(&transfer.time) {
-                    times.push_back(transfer.time);
-                    if times.len() > TRANSACTIONS_PER_STEP {
-                        times.pop_front();
-                    }
+                match times.back_mut().filter(|(time, _)| *time == transfer.time) {
+                    Some((_, transfers)) => *transfers += 1,
+                    None => times.push_back((transfer.time, 1)),
+                }
+                if times.len() > TRANSACTIONS_PER_STEP {
+                    times.pop_front();
                 }
                 Ok(())
             })?;

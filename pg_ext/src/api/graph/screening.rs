@@ -156,7 +156,7 @@ struct Screening {
 
 impl Screening {
     fn new(request: ExposureRequest, addresses: &[Option<&str>]) -> Result<Self, SqlError> {
-        let labels = StopLabels::load(&request.scope.handle.graph(), &request.scope.network)?;
+        let labels = StopLabels::open(&request.scope.handle, &request.scope.network)?;
         let (mut subjects, mut candidates) = (Vec::new(), Vec::new());
         reserve(&mut subjects, addresses.len())?;
         reserve(&mut candidates, addresses.len())?;
@@ -233,6 +233,7 @@ impl Screening {
                 let outcome = match wallet {
                     None => ScreeningOutcome::NoTransaction,
                     Some(wallet) => {
+                        self.labels.prepare(&graph, &[wallet])?;
                         let (own_mark, screened) = (self.labels.mark(wallet), ScreenedWallet::default());
                         let reasons = BTreeSet::new();
                         self.candidates.push(Candidate { wallet, own_mark, screened, shortfall: None, reasons });

@@ -15,10 +15,10 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::label_index::LabelIndex;
 use super::scorer::{ResolvedWallet, Scorer};
 use super::wallet::score_numeric;
 use crate::api::call::call;
+use crate::api::label_index::LabelIndex;
 use crate::api::row::sql_row;
 use crate::arguments::{TextArray, optional_limit, registered_network, required};
 use crate::error::{SqlError, or_report};

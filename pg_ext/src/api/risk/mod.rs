@@ -2,7 +2,6 @@
 
 mod batch;
 mod fitting;
-mod label_index;
 mod models;
 mod scorer;
 mod wallet;

@@ -15,7 +15,7 @@ use arx_core::risk::scorecard::{BoundScorecard, Scorecard};
 use arx_core::risk::{Calibration, Override, OwnLabel};
 use pgrx::datum::TimestampWithTimeZone;
 
-use super::label_index::LabelIndex;
+use crate::api::label_index::LabelIndex;
 use crate::error::SqlError;
 use crate::graph_store::{AssetScope, GraphHandle, Interrupts, current};
 use crate::guc;

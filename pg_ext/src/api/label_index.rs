@@ -1,11 +1,14 @@
 //! Labels of a network's wallets by id, cached by this backend as long as they are valid.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use arx_core::address::Network;
+use arx_core::graph::screening::ScreeningCategory;
 use arx_core::graph::{Graph, MemoryBudget, Snapshot, WalletId, WalletIds};
+use arx_core::label::LabelKind;
 use arx_core::risk::OwnLabel;
 use arx_core::risk::features::LabelledWallets;
 use pgrx::datum::TimestampWithTimeZone;
@@ -29,6 +32,8 @@ pub(crate) struct LabelIndex {
     /// Labels of the wallets of the base, if another index holds them.
     of_base: Option<Arc<LabelIndex>>,
     own: HashMap<WalletId, OwnLabel>,
+    /// Categories of `own`.
+    categories: BTreeMap<String, LabelKind>,
     labelled: LabelledWallets,
 }
 
@@ -71,7 +76,8 @@ impl LabelIndex {
         let new: Vec<WalletId> =
             WalletIds::new(base.wallets(), graph.wallets()).filter(|wallet| graph.is_of(*wallet, number)).collect();
         let addresses = new.iter().map(|wallet| graph.address(*wallet)).collect::<Result<Vec<&str>, _>>()?;
-        let mut index = Self { own: HashMap::new(), labelled: of_base.labelled.clone(), of_base: Some(of_base) };
+        let labelled = of_base.labelled.clone();
+        let mut index = Self { own: HashMap::new(), categories: BTreeMap::new(), labelled, of_base: Some(of_base) };
         index.labelled.grow(graph.wallets());
         own_labels(network, &addresses, None, |position, label| {
             if let Some(wallet) = new.get(position) {
@@ -134,7 +140,7 @@ impl LabelIndex {
         let out_of_memory =
             || SqlError::limit("the labels of the network need more memory than arx.graph_work_mem allows");
         let labelled = LabelledWallets::new(wallets, &mut memory).ok_or_else(out_of_memory)?;
-        let mut index = Self { of_base: None, labelled, own: HashMap::new() };
+        let mut index = Self { of_base: None, labelled, own: HashMap::new(), categories: BTreeMap::new() };
         risk_labels(network, at, |address, label| {
             if let Some(wallet) = graph.wallet(network.name(), address)?
                 && wallet.get() < wallets
@@ -152,7 +158,19 @@ impl LabelIndex {
     /// Adds a label. The first one of a wallet is its heaviest.
     fn add(&mut self, wallet: WalletId, label: OwnLabel) {
         self.labelled.mark(wallet, label.kind);
-        self.own.entry(wallet).or_insert(label);
+        if let Entry::Vacant(place) = self.own.entry(wallet) {
+            if !self.categories.contains_key(&label.category) {
+                self.categories.insert(label.category.clone(), label.kind);
+            }
+            place.insert(label);
+        }
+    }
+
+    /// Returns the categories of the heaviest labels by name, in the order of the bytes.
+    pub(crate) fn categories(&self) -> Vec<ScreeningCategory> {
+        let of_base = self.of_base.iter().flat_map(|base| &base.categories);
+        let all: BTreeMap<&String, &LabelKind> = of_base.chain(&self.categories).collect();
+        all.into_iter().map(|(name, kind)| ScreeningCategory { name: name.clone(), kind: *kind }).collect()
     }
 
     /// Returns the heaviest label of a wallet.
