@@ -691,6 +691,7 @@ UPDATE pg_temp.arx_import_rows AS r SET outcome = 'unchanged'
  WHERE r.outcome IS NULL AND d.tx_hash = r.tx_hash AND d.path = r.path AND d.first <> r.row_id";
 
 /// Matches lines with stored legs: by path; where one side does not know it, by ends and value.
+/// Without the numbers of matches, the plan would compare each stored leg with each transaction.
 const LEGS_MATCH: &str = "
 UPDATE pg_temp.arx_import_stored AS s SET row_id = r.row_id
   FROM pg_temp.arx_import_rows AS r
@@ -723,6 +724,7 @@ UPDATE pg_temp.arx_import_stored AS s SET row_id = m.row_id
  WHERE m.stored_id = s.stored_id;
 UPDATE pg_temp.arx_import_rows AS r SET is_known = true
   FROM pg_temp.arx_import_stored AS s WHERE s.row_id = r.row_id AND NOT r.is_known;
+ANALYZE pg_temp.arx_import_stored;
 WITH learned AS (
     SELECT s.stored_id, r.row_id, r.path, r.block_number, r.transaction_index, f.block_hash,
            CASE WHEN f.status = 'failed' THEN false WHEN s.succeeded IS NOT NULL THEN s.succeeded
