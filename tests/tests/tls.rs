@@ -404,6 +404,63 @@ fn redis_is_verified_and_never_used_without_tls_where_the_url_asks_for_it() {
 }
 
 #[test]
+fn every_node_of_a_cluster_is_verified() {
+    let certificates = Certificates::new();
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("tls_cluster").unwrap();
+    certificates.right().write(certificates.folder.path(), "redis").unwrap();
+    let ca = certificates.path("ca.crt");
+    let ports = free_ports::<6>().unwrap();
+    let sockets: Vec<PathBuf> = (0..3)
+        .map(|index| {
+            let (name, bus) = (format!("redis-tls-node-{index}"), ports[index + 3].to_string());
+            let nodes = format!("{name}.nodes");
+            // The certificates are for a name, by which the nodes refer to each other.
+            let cluster = ["--cluster-enabled", "yes", "--cluster-announce-hostname", "localhost"];
+            let named = ["--cluster-preferred-endpoint-type", "hostname", "--tls-cluster", "yes"];
+            let own = ["--cluster-port", &bus, "--cluster-config-file", &nodes];
+            start_redis(stack, &name, &certificates, ports[index], &[&cluster[..], &named, &own].concat())
+        })
+        .collect();
+    let mut create = Command::new("redis-cli");
+    create.args(["--tls", "--cacert", &ca, "--cluster", "create"]);
+    create.args(ports[..3].iter().map(|port| format!("127.0.0.1:{port}"))).arg("--cluster-yes");
+    run(&mut create).unwrap();
+    let is_whole = || {
+        let state = |socket: &PathBuf| {
+            run(Command::new("redis-cli").arg("-s").arg(socket).args(["CLUSTER", "INFO"])).unwrap_or_default()
+        };
+        Ok(sockets.iter().all(|socket| state(socket).contains("cluster_state:ok")))
+    };
+    assert!(wait_until(LIMIT, is_whole).unwrap());
+    let url = format!("rediss+cluster://localhost:{}", ports[0]);
+    let with = |url: &str, root: &str, arguments: &[&str]| {
+        let (output, text) = sidecar(&database, &[("ARX_REDIS_URL", url), ("ARX_REDIS_ROOT_FILE", root)], arguments);
+        (output.status.success(), text)
+    };
+    // The streams of writes are on all three.
+    let status = |root: &str| with(&url, root, &["status"]).1;
+    let up = "annotations queued";
+    assert!(status(&ca).contains(up), "{}", status(&ca));
+    for number in 1..=40 {
+        let (is_accepted, text) = with(&url, &ca, &["annotate", &format!("0x{number:040x}"), "{\"note\": \"x\"}"]);
+        assert!(is_accepted, "{text}");
+    }
+    assert!(status(&ca).contains("annotations queued: 40"), "{}", status(&ca));
+    let text = status(&certificates.path("stranger.crt"));
+    assert!(!text.contains(up) && text.contains("signed by an unknown authority") && text.contains(&url), "{text}");
+    let text = with(&url.replace("rediss", "redis"), "", &["status"]).1;
+    assert!(!text.contains(up) && text.contains("Redis"), "{text}");
+    // One node with a wrong certificate, which is not the node of the URL.
+    for pair in [certificates.foreign(), certificates.misnamed(), certificates.expired()] {
+        replace_certificate(&sockets[2], &certificates, &pair, "wrong");
+        assert!(!status(&ca).contains(up), "{}", status(&ca));
+    }
+    replace_certificate(&sockets[2], &certificates, &certificates.right(), "right");
+    assert!(status(&ca).contains(up), "{}", status(&ca));
+}
+
+#[test]
 fn clickhouse_is_fed_by_https_and_verified() {
     let certificates = Certificates::new();
     let stack = Stack::shared().unwrap();

@@ -12,8 +12,8 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    ClientTlsConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, PushInfo, PushKind, TlsCertificates, TlsMode,
-    from_redis_value,
+    ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
+    TlsCertificates, TlsMode, from_redis_value,
 };
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -141,7 +141,10 @@ pub(crate) async fn connect(settings: &Settings, endpoint: Endpoint) -> Result<C
     let (mut link, needed) = match url.parsed()? {
         RedisAddress::Cluster(nodes) => {
             let builder = cluster_builder(&nodes, url, settings)?;
-            (Link::Cluster(open_cluster(builder.build(), url).await?), NEEDED_IN_CLUSTER)
+            match open_cluster(builder.build(), url).await {
+                Ok(connection) => (Link::Cluster(connection), NEEDED_IN_CLUSTER),
+                Err(error) => return Err(explained_by_nodes(&nodes, url, settings, error).await),
+            }
         }
         RedisAddress::Server(_) | RedisAddress::Sentinels(_) => {
             let config = ConnectionManagerConfig::new()
@@ -401,6 +404,31 @@ async fn explained(url: &RedisUrl, source: redis::RedisError) -> SidecarError {
         }
     }
     failure(url, source)
+}
+
+/// Explains why a cluster cannot be reached with TLS. Its client states the errors of nodes as
+/// texts, so the nodes of the URL are tried one by one: then the failed check is known.
+async fn explained_by_nodes(
+    nodes: &ClusterNodes,
+    url: &RedisUrl,
+    settings: &Settings,
+    error: SidecarError,
+) -> SidecarError {
+    if !nodes.has_tls || !matches!(error, SidecarError::Unreachable { .. } | SidecarError::Redis { .. }) {
+        return error;
+    }
+    for (host, port) in nodes.hosts.iter().cloned() {
+        let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+        let Ok(information) = address.into_connection_info() else { continue };
+        let Ok(client) = client(information, url, &settings.redis_tls()) else { continue };
+        let connected = tokio::time::timeout(CONNECT_LIMIT, client.get_multiplexed_async_connection()).await;
+        if let Ok(Err(source)) = connected
+            && let explained @ SidecarError::Tls { .. } = failure(url, source)
+        {
+            return explained;
+        }
+    }
+    error
 }
 
 fn failure(url: &RedisUrl, source: redis::RedisError) -> SidecarError {
