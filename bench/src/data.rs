@@ -260,7 +260,7 @@ fn from_sample(path: &Path, wanted: u64, writer: &mut DataWriter) -> Result<()> 
             let row = row.context("read the sample")?;
             ensure!(hashes.insert(field(&row, 0)?.to_owned()), "the sample contains {} twice", field(&row, 0)?);
             writer.write(&Transaction {
-                hash: &format!("{}:{round}", field(&row, 0)?),
+                hash: &format!("{}{round:04}", field(&row, 0)?),
                 block_number: field(&row, 1)?,
                 from_address: field(&row, 2)?,
                 to_address: field(&row, 3)?,

@@ -90,7 +90,7 @@ BEGIN
 END;
 $$;
 
--- Notes who has called, and chains the entry. A row that brings its hash comes with a restored dump.
+-- Notes who has called, and chains the entry. A row with a hash comes with a restored dump.
 CREATE FUNCTION seal_entry() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp

@@ -1,4 +1,4 @@
-//! What decisions rest on: conditions mean the same as a path over facts and as an expression over
+//! Parts of decisions: a condition means the same as a path over facts and as an expression over
 //! rows, and a session that keeps labels answers as a new one does, whatever happens to the labels.
 
 use arx_stack::{Database, Stack};
@@ -46,8 +46,7 @@ fn condition(rng: &mut Rng, depth: u32) -> Value {
     }
 }
 
-/// Facts as a text, because a number of JSON keeps its digits only there. Some are missing, some are
-/// null.
+/// Facts as a text, because a number of JSON keeps its digits only there. Some are missing or null.
 fn facts(rng: &mut Rng) -> String {
     let mut members = Vec::new();
     for name in NUMBERS.into_iter().chain(TEXTS).chain(FLAGS) {

@@ -1,8 +1,8 @@
 //! Conditions of wallet alert rules: a small tree in JSON over named facts of a transfer.
 //!
-//! Owns the language: parsing with the position of an error, types, limits, and the translation into
-//! an SQL expression. Values of a condition never become SQL text: the expression names facts of the
-//! catalogue, and refers to values by their number in two arrays.
+//! Owns the language: parsing with the position of an error, types, limits, and the translation
+//! into an SQL expression. Values of a condition never become SQL text: the expression names facts
+//! of the catalogue, and refers to values by their number in two arrays.
 //!
 //! ```text
 //! {"all": [C, …]}   every condition holds          {"any": [C, …]}   one of them holds

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use arx_pgwire::copy::{Fields, TupleBuffer};
 use bytes::Bytes;
@@ -234,46 +234,54 @@ pub(crate) fn read_chunks<R: BufRead>(
     ended
 }
 
-/// Lines that can be read from any of them on, and their parser.
-pub(crate) type RangeReader<R> = (Lines<R>, Box<dyn RowParser>);
-
-/// Reads `rows` lines of Parquet from `first` on in ranges of `rules.lines`, by one thread a
-/// reader, and passes chunks to `deliver` in their order. A thread waits with a chunk until the
-/// ones before are delivered.
+/// Reads the lines of Parquet up to `rows` on one thread, parses them on one thread a parser, and
+/// passes chunks to `deliver` in their order. The threads take turns with batches of lines, of which
+/// each holds two, so that memory does not depend on the number of rows.
 ///
 /// # Errors
 /// The errors of [`read_chunks`].
-pub(crate) fn read_ranges<R: BufRead + Send>(
+pub(crate) fn read_in_parallel<R: BufRead + Send>(
     file: &str,
-    readers: Vec<RangeReader<R>>,
-    (first, rows): (u64, u64),
+    mut lines: Lines<R>,
+    parsers: Vec<Box<dyn RowParser>>,
+    rows: u64,
     rules: ChunkRules,
     names: &Names,
     deliver: &mut dyn FnMut(Chunk) -> bool,
 ) -> Result<(), ImportError> {
-    let step = readers.len();
-    let starts = |worker: usize| {
-        (first..rows).step_by(usize::try_from(rules.lines).unwrap_or(usize::MAX)).skip(worker).step_by(step)
-    };
     std::thread::scope(|scope| {
-        let mut parts = Vec::with_capacity(step);
-        for (worker, (mut lines, mut parser)) in readers.into_iter().enumerate() {
-            let (sender, receiver) = sync_channel(0);
-            parts.push(receiver);
+        let (mut batches, mut parts) = (Vec::with_capacity(parsers.len()), Vec::with_capacity(parsers.len()));
+        for mut parser in parsers {
+            let (batch_sender, batch_receiver) = sync_channel::<Batch>(1);
+            let (part_sender, part_receiver) = sync_channel(1);
+            batches.push(batch_sender);
+            parts.push(part_receiver);
             scope.spawn(move || {
-                for start in starts(worker) {
-                    let end = start.saturating_add(rules.lines).min(rows);
+                for batch in batch_receiver {
                     let builder = Builder::new(rules, None, Some(Arc::clone(names)));
-                    if !read_range(file, &mut lines, parser.as_mut(), (start, end), builder, &sender) {
+                    if !parse_batch(file, batch, parser.as_mut(), builder, &part_sender) {
                         return;
                     }
                 }
             });
         }
+        scope.spawn(move || {
+            // Without the receivers the thread ends.
+            for sender in batches.iter().cycle() {
+                if lines.number() >= rows {
+                    return;
+                }
+                let batch = Batch::read(file, &mut lines, rows, rules);
+                let is_last = batch.error.is_some();
+                if sender.send(batch).is_err() || is_last {
+                    return;
+                }
+            }
+        });
         let mut seen = SeenKeys::new();
         let mut turn = 0;
         // Without the receivers the threads end.
-        while let Some(Ok(part)) = parts.get(turn).map(|part: &std::sync::mpsc::Receiver<Part>| part.recv()) {
+        while let Some(Ok(part)) = parts.get(turn).map(|part: &Receiver<Part>| part.recv()) {
             let mut chunk = part.chunk;
             seen.take(&mut chunk);
             if !chunk.is_empty() && !deliver(chunk) {
@@ -281,7 +289,7 @@ pub(crate) fn read_ranges<R: BufRead + Send>(
             }
             match part.ended {
                 None => {}
-                Some(Ok(())) => turn = (turn + 1) % step,
+                Some(Ok(())) => turn = (turn + 1) % parts.len(),
                 Some(Err(error)) => return Err(error),
             }
         }
@@ -289,46 +297,73 @@ pub(crate) fn read_ranges<R: BufRead + Send>(
     })
 }
 
-/// A chunk of a range.
+/// Lines that one thread parses.
+struct Batch {
+    /// Number of lines before the first one.
+    before: u64,
+    text: Vec<u8>,
+    /// The end of each line in `text`.
+    ends: Vec<usize>,
+    /// The error that ended the source after these lines.
+    error: Option<ImportError>,
+}
+
+impl Batch {
+    /// Reads the next lines, of which there is at least one.
+    fn read<R: BufRead>(file: &str, lines: &mut Lines<R>, rows: u64, rules: ChunkRules) -> Self {
+        let before = lines.number();
+        let end = before.saturating_add(rules.lines).min(rows);
+        let (mut text, mut ends) = (Vec::new(), Vec::new());
+        let mut error = None;
+        while error.is_none() && lines.number() < end && text.len() < rules.bytes {
+            let number = lines.number();
+            match lines.next_line() {
+                // Rows of Parquet are whole.
+                Ok(Some(Line::Whole(line) | Line::Unfinished(line) | Line::TooLong(line))) => {
+                    text.extend_from_slice(line);
+                    ends.push(text.len());
+                }
+                Ok(None) => error = Some(broken(file, number, io::ErrorKind::UnexpectedEof.into())),
+                Err(source) => error = Some(broken(file, number, source)),
+            }
+        }
+        Self { before, text, ends, error }
+    }
+}
+
+/// A chunk of a batch.
 struct Part {
     chunk: Chunk,
-    /// Set for the last chunk of the range.
+    /// Set for the last chunk of the batch.
     ended: Option<Result<(), ImportError>>,
 }
 
-/// Reads one range. Returns false if the thread has to end.
-fn read_range<R: BufRead>(
+/// Parses one batch. Returns false if the thread has to end.
+fn parse_batch(
     file: &str,
-    lines: &mut Lines<R>,
+    batch: Batch,
     parser: &mut dyn RowParser,
-    (start, end): (u64, u64),
     mut builder: Builder,
     parts: &SyncSender<Part>,
 ) -> bool {
-    let damaged = |line, source| Err(broken(file, line, source));
-    let mut ended = lines.skip_to(start).or_else(|source| damaged(start, source));
-    while ended.is_ok() && lines.number() < end {
-        let number = lines.number() + 1;
-        match lines.next_line() {
-            Ok(Some(line)) => match builder.take(file, number, line, parser) {
-                Ok(()) if builder.is_full(1) && number < end => {
-                    if parts.send(Part { chunk: builder.finish(number), ended: None }).is_err() {
-                        return false;
-                    }
-                }
-                Ok(()) => {}
-                // The chunk of an invalid line is not delivered.
-                Err(error) => {
-                    let _ = parts.send(Part { chunk: Chunk::default(), ended: Some(Err(error)) });
-                    return false;
-                }
-            },
-            Ok(None) => ended = damaged(number - 1, io::ErrorKind::UnexpectedEof.into()),
-            Err(source) => ended = damaged(number - 1, source),
+    let mut start = 0;
+    let mut number = batch.before;
+    for end in batch.ends {
+        if builder.is_full(1) && parts.send(Part { chunk: builder.finish(number), ended: None }).is_err() {
+            return false;
+        }
+        number += 1;
+        let line = batch.text.get(start..end).unwrap_or_default();
+        start = end;
+        if let Err(error) = builder.take(file, number, Line::Whole(line), parser) {
+            // The chunk of an invalid line is not delivered.
+            let _ = parts.send(Part { chunk: Chunk::default(), ended: Some(Err(error)) });
+            return false;
         }
     }
+    let ended = batch.error.map_or(Ok(()), Err);
     let goes_on = ended.is_ok();
-    parts.send(Part { chunk: builder.finish(lines.number()), ended: Some(ended) }).is_ok() && goes_on
+    parts.send(Part { chunk: builder.finish(number), ended: Some(ended) }).is_ok() && goes_on
 }
 
 /// Classifies a read error.

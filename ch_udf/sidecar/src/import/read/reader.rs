@@ -1,6 +1,6 @@
 //! The reading side of an import, on a separate thread: opens the source, detects its format, skips
 //! lines that were committed before, and sends chunks until the source ends or the receiver is
-//! gone. Ranges of the rows of Parquet are read by several threads.
+//! gone. Rows of Parquet are parsed by several threads.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use arx_core::address::{Network, NetworkFamily};
 use tokio::sync::{mpsc, oneshot};
 
-use super::chunk::{self, Chunk, ChunkRules, Names, RangeReader};
+use super::chunk::{self, Chunk, ChunkRules, Names};
 use super::input::{self, Line, Lines, OpenedSource};
 use super::nodes;
 use super::parquet::Table;
@@ -28,8 +28,8 @@ use crate::import::parse::utxo::UtxoTransactions;
 use crate::import::parse::values::{Context, RowParser};
 use crate::import::request::{FileOptions, Format};
 
-/// Threads that read Parquet, at most: each holds a chunk and a page of each column.
-const MAX_RANGE_READERS: usize = 4;
+/// Threads that parse rows of Parquet, at most: each holds chunks.
+const MAX_PARSERS: usize = 4;
 
 /// Types of objects in a mixed stream.
 const STREAM_TYPES: [&str; 7] = ["transaction", "block", "log", "token_transfer", "trace", "contract", "token"];
@@ -106,24 +106,18 @@ pub(crate) fn read(
             rules.key_fields = prepared.target.key_fields();
             let file = prepared.file;
             let deliver = &mut |chunk| messages.blocking_send(Message::Chunk(Box::new(chunk))).is_ok();
-            let ended = match (prepared.names, prepared.ranges) {
-                (Some(names), ranges) if !rules.keep_together && ranges.len() > 1 => {
-                    let rows = (reading.lines_done, prepared.rows);
-                    chunk::read_ranges(&file, ranges, rows, rules, &names, deliver).map(|()| prepared.rows)
+            let (mut lines, mut parsers) = (prepared.lines, prepared.parsers);
+            let ended = match prepared.names {
+                Some(names) if !rules.keep_together && parsers.len() > 1 => {
+                    chunk::read_in_parallel(&file, lines, parsers, prepared.rows, rules, &names, deliver)
+                        .map(|()| prepared.rows)
                 }
-                (names, ranges) => {
-                    let Some((mut lines, mut parser)) = ranges.into_iter().next() else { return };
+                names => {
+                    let Some(parser) = parsers.first_mut() else { return };
                     let first = prepared.first_line;
-                    chunk::read_chunks(
-                        &file,
-                        &mut lines,
-                        first,
-                        parser.as_mut(),
-                        rules,
-                        (prepared.header, names),
-                        deliver,
-                    )
-                    .map(|()| lines.number())
+                    let header = (prepared.header, names);
+                    chunk::read_chunks(&file, &mut lines, first, parser.as_mut(), rules, header, deliver)
+                        .map(|()| lines.number())
                 }
             };
             let _ = messages.blocking_send(Message::End(ended));
@@ -134,8 +128,9 @@ pub(crate) fn read(
 /// A source positioned at its first unread line.
 struct Prepared {
     file: String,
-    /// The lines and their parser; several of them where each can read any range.
-    ranges: Vec<RangeReader<Box<dyn BufRead + Send>>>,
+    lines: Lines<Box<dyn BufRead + Send>>,
+    /// At least one; several where each can parse any line.
+    parsers: Vec<Box<dyn RowParser>>,
     /// Names of the columns of Parquet, and the number of its rows.
     names: Option<Names>,
     rows: u64,
@@ -180,10 +175,11 @@ fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
     let opened = Opened { target, size, bytes_read, unused, assumes_smallest_unit };
     let header = (format == Format::Csv).then(|| first.clone());
     let first_line = is_row.then_some((number, first));
-    Ok(Prepared { file, ranges: vec![(lines, parser)], names: None, rows: 0, first_line, header, target, opened })
+    let parsers = vec![parser];
+    Ok(Prepared { file, lines, parsers, names: None, rows: 0, first_line, header, target, opened })
 }
 
-/// Prepares the reading of Parquet by columns: each thread has a reader and a parser of its own.
+/// Prepares the reading of Parquet by columns: each thread that parses has a parser of its own.
 /// Returns `None` for a file whose rows have to become JSON: the columns that are used are nested,
 /// or its rows are of several kinds.
 fn prepare_table(reading: &Reading, source: &OpenedSource, table: &Table) -> Result<Option<Prepared>, ImportError> {
@@ -218,24 +214,23 @@ fn prepare_table(reading: &Reading, source: &OpenedSource, table: &Table) -> Res
     let assumes_smallest_unit = assumes_smallest_unit(&content, first.as_ref());
     let count = match target.keeps_together() {
         true => 1,
-        false => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_RANGE_READERS),
+        false => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_PARSERS),
     };
-    let mut ranges = Vec::with_capacity(count);
-    for number in 0..count {
-        let damaged = |source| ImportError::Read { file: file.clone(), source };
-        let Some(records) = table.records(|name| !unused.iter().any(|other| other == name)).map_err(damaged)? else {
-            return Ok(None);
-        };
-        let mut lines = Lines::of_records(Box::new(std::io::empty()) as Box<dyn BufRead + Send>, records);
-        if number == 0 {
-            lines.skip_to(reading.lines_done).map_err(|error| chunk::broken(&file, lines.number(), error))?;
-        }
-        ranges.push((lines, create()?.0));
+    let damaged = |source| ImportError::Read { file: file.clone(), source };
+    let Some(records) = table.records(|name| !unused.iter().any(|other| other == name)).map_err(damaged)? else {
+        return Ok(None);
+    };
+    let mut lines = Lines::of_records(Box::new(std::io::empty()) as Box<dyn BufRead + Send>, records);
+    lines.skip_to(reading.lines_done).map_err(|error| chunk::broken(&file, lines.number(), error))?;
+    let mut parsers = vec![first];
+    while parsers.len() < count {
+        parsers.push(create()?.0);
     }
     let (size, bytes_read) = (source.size, Arc::clone(&source.bytes_read));
     let opened = Opened { target, size, bytes_read, unused, assumes_smallest_unit };
     let names = Some(table.names.clone().into());
-    Ok(Some(Prepared { file, ranges, names, rows: table.rows(), first_line: None, header: None, target, opened }))
+    let rows = table.rows();
+    Ok(Some(Prepared { file, lines, parsers, names, rows, first_line: None, header: None, target, opened }))
 }
 
 /// Returns the word in the column `type` of the first row of Parquet, if it has one.
