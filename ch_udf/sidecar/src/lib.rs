@@ -21,6 +21,7 @@ mod import;
 mod models;
 mod retry;
 mod router;
+mod search;
 mod servers;
 pub mod settings;
 mod tune;

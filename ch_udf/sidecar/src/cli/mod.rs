@@ -84,8 +84,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Export a time series as InfluxDB's line protocol
     ExportSeries(export_series::SeriesArgs),
-    /// Feed new rows to ClickHouse and write aggregates back, once
-    Sync,
+    /// Feed new rows to ClickHouse and write aggregates back, once; or fill a search engine
+    Sync(sync::SyncArgs),
     /// Keep ClickHouse and PostgreSQL in sync until stopped
     Run,
     /// Compare ClickHouse with PostgreSQL by network and hour: counts, exact sums, checksums,
@@ -210,7 +210,7 @@ impl Command {
             Self::Import(args) => args.run(settings).await,
             Self::Export(args) => args.run(settings).await,
             Self::ExportSeries(args) => args.run(settings).await,
-            Self::Sync => sync::run(settings).await,
+            Self::Sync(args) => args.run(settings).await,
             Self::Run => {
                 crate::daemon::run(settings).await?;
                 Ok(ExitCode::SUCCESS)

@@ -36,6 +36,7 @@ use tables::{Kind, Queries, Snapshot, Table};
 
 pub(crate) use request::{Filter, Format, Request};
 pub(crate) use series::{SeriesRequest, write as write_series};
+pub(crate) use tables::WALLET_ROWS;
 
 /// Rows that the encoder takes at once, and batches that wait for it.
 const BATCH_ROWS: usize = 2_048;

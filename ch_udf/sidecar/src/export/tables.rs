@@ -200,7 +200,7 @@ pub(super) const WALLETS_SETTING: &str = "arx_export.wallets";
 /// Hundreds of thousands of addresses have one label, few have several. So the labels of an address
 /// are put together in the order of an index, as the text that `jsonb` has, and the most important
 /// one is only looked for where there are several.
-const WALLET_ROWS: &str = r#"
+pub(crate) const WALLET_ROWS: &str = r#"
 SELECT coalesce(p.network_type, l.network) AS network, coalesce(p.wallet_address, l.address) AS address, p.first_seen,
        p.last_activity, p.transaction_count, p.total_volume, p.total_volume_usd,
        CASE WHEN p.risk_state <> 'unknown' THEN p.risk_score END AS risk_score, p.risk_state, l.category, l.label,

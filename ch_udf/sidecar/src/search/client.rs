@@ -1,0 +1,279 @@
+//! Elasticsearch and OpenSearch, as far as their documentation gives both the same API: indexes,
+//! the bulk API, and deletion by query.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use url::Url;
+
+use crate::error::{Doing, SidecarError};
+use crate::servers::tls::ClientTls;
+
+/// Time limit of a request. A batch that is stored later is sent again with the same versions.
+const TIMEOUT: Duration = Duration::from_secs(120);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest answer that is read.
+const MAX_ANSWER: usize = 64 << 20;
+/// Characters of an answer that an error quotes.
+const QUOTED: usize = 300;
+
+const SERVER: &str = "the search engine";
+
+/// The authorisation of requests.
+#[derive(Debug)]
+pub(crate) enum Authorization {
+    None,
+    /// User and password.
+    Basic(String, SecretString),
+    ApiKey(SecretString),
+}
+
+pub(super) struct SearchClient {
+    url: Url,
+    authorization: Option<SecretString>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// A document with the line of its action.
+#[derive(Debug, Clone)]
+pub(super) struct Document {
+    pub(super) id: String,
+    pub(super) lines: String,
+}
+
+/// The outcome of a batch. Documents that are in none of the lists are stored.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Positions of documents that the server was too busy for.
+    pub(super) busy: Vec<usize>,
+    /// Positions of documents that the server does not take, and why.
+    pub(super) refused: Vec<(usize, String)>,
+    /// Documents of which a newer version is stored.
+    pub(super) newer: usize,
+}
+
+#[derive(Deserialize)]
+struct BulkAnswer {
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    index: ItemResult,
+}
+
+#[derive(Deserialize)]
+struct ItemResult {
+    #[serde(rename = "_id")]
+    id: String,
+    status: u16,
+    error: Option<ItemError>,
+}
+
+#[derive(Deserialize)]
+struct ItemError {
+    #[serde(rename = "type")]
+    kind: String,
+    reason: Option<String>,
+}
+
+/// An answer of another status than the expected ones.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Waiting helps: too many requests, or the server is not ready.
+    Busy(SidecarError),
+    /// The batch is too large.
+    TooLarge,
+    Other(SidecarError),
+}
+
+impl From<SidecarError> for Failure {
+    fn from(error: SidecarError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl SearchClient {
+    pub(super) fn new(url: &str, authorization: Authorization) -> Result<Self, SidecarError> {
+        let wrong = |detail: String| SidecarError::Configuration { detail };
+        let url = Url::parse(url).map_err(|error| wrong(format!("the URL of {SERVER} is wrong: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong(format!("the URL of {SERVER} must begin with http or https, and hold no password")));
+        }
+        let config = ClientTls::verified(None, None).config().map_err(|source| SidecarError::TlsFile {
+            server: SERVER,
+            address: url.host_str().unwrap_or_default().to_owned(),
+            source: Box::new(source),
+        })?;
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        let authorization = match authorization {
+            Authorization::None => None,
+            Authorization::Basic(user, password) => {
+                Some(format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose_secret()))).into())
+            }
+            Authorization::ApiKey(key) => Some(format!("ApiKey {}", key.expose_secret()).into()),
+        };
+        Ok(Self { url, authorization, client: Client::builder(TokioExecutor::new()).build(connector) })
+    }
+
+    /// Creates the index unless it exists.
+    pub(super) async fn create_index(&self, index: &str, body: &str) -> Result<(), Failure> {
+        match self.send(Method::HEAD, index, "application/json", String::new()).await?.0 {
+            StatusCode::OK => Ok(()),
+            StatusCode::NOT_FOUND => {
+                self.expect(Method::PUT, index, "application/json", body.to_owned()).await.map(|_| ())
+            }
+            status => Err(self.failure(status, "")),
+        }
+    }
+
+    /// Stores documents, each at least in its version.
+    pub(super) async fn bulk(&self, documents: &[Document]) -> Result<Outcome, Failure> {
+        let body: String = documents.iter().map(|document| document.lines.as_str()).collect();
+        let answer = self.expect(Method::POST, "_bulk", "application/x-ndjson", body).await?;
+        outcome(documents, &answer).map_err(Failure::Other)
+    }
+
+    /// Deletes the documents that no pass since this version has stored.
+    pub(super) async fn delete_older(&self, index: &str, version: i64) -> Result<u64, Failure> {
+        self.expect(Method::POST, &format!("{index}/_refresh"), "application/json", String::new()).await?;
+        let query = serde_json::json!({"query": {"range": {"synced": {"lt": version}}}}).to_string();
+        let path = format!("{index}/_delete_by_query?conflicts=proceed");
+        let answer = self.expect(Method::POST, &path, "application/json", query).await?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).doing("read the answer of a deletion")?;
+        if let Some([failure, ..]) = answer.get("failures").and_then(|failures| failures.as_array().map(Vec::as_slice))
+        {
+            let shown: String = failure.to_string().chars().take(QUOTED).collect();
+            let detail = format!("{SERVER} does not delete documents of wallets that are gone: {shown}");
+            return Err(SidecarError::Protocol { detail }.into());
+        }
+        Ok(answer.get("deleted").and_then(serde_json::Value::as_u64).unwrap_or_default())
+    }
+
+    /// Returns the body of an answer of 2xx.
+    async fn expect(&self, method: Method, path: &str, kind: &str, body: String) -> Result<String, Failure> {
+        let (status, text) = self.send(method, path, kind, body).await?;
+        if status.is_success() { Ok(text) } else { Err(self.failure(status, &text)) }
+    }
+
+    fn failure(&self, status: StatusCode, text: &str) -> Failure {
+        let shown: String = text.chars().take(QUOTED).collect();
+        let detail = format!("{SERVER} at {} answers {}: {shown}", self.address(), status.as_u16());
+        match status.as_u16() {
+            413 => Failure::TooLarge,
+            408 | 429 | 500..=599 => Failure::Busy(SidecarError::Protocol { detail }),
+            _ => Failure::Other(SidecarError::Input { detail }),
+        }
+    }
+
+    fn address(&self) -> String {
+        let port = self.url.port_or_known_default().unwrap_or_default();
+        format!("{}:{port}", self.url.host_str().unwrap_or_default())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: String,
+    ) -> Result<(StatusCode, String), Failure> {
+        let base = self.url.as_str().trim_end_matches('/');
+        let mut request = Request::builder().method(method).uri(format!("{base}/{path}")).header("content-type", kind);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization.expose_secret());
+        }
+        let request = request.body(Full::from(body)).map_err(|error| SidecarError::Configuration {
+            detail: format!("the URL of {SERVER} is wrong: {error}"),
+        })?;
+        let lost = |source: Box<dyn std::error::Error + Send + Sync>| {
+            Failure::Busy(SidecarError::Unreachable { server: SERVER, address: self.address(), source })
+        };
+        let answer = tokio::time::timeout(TIMEOUT, self.client.request(request)).await;
+        let answer = answer.map_err(|error| lost(error.into()))?.map_err(|error| lost(error.into()))?;
+        let (head, body) = answer.into_parts();
+        let body = tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_ANSWER).collect()).await;
+        let body = body.map_err(|error| lost(error.into()))?.map_err(lost)?;
+        Ok((head.status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    }
+}
+
+/// Reads the answer to a batch: one item a document, in their order.
+fn outcome(documents: &[Document], answer: &str) -> Result<Outcome, SidecarError> {
+    let answer: BulkAnswer = serde_json::from_str(answer).doing("read the answer of the bulk API")?;
+    let same = answer.items.len() == documents.len()
+        && answer.items.iter().zip(documents).all(|(item, document)| item.index.id == document.id);
+    if !same {
+        return Err(SidecarError::Protocol { detail: "the answer of the bulk API is about other documents".into() });
+    }
+    let mut outcome = Outcome::default();
+    for (position, Item { index }) in answer.items.into_iter().enumerate() {
+        match index.status {
+            200..=299 => {}
+            409 => outcome.newer += 1,
+            408 | 429 | 500..=599 => outcome.busy.push(position),
+            status => {
+                let reason = index.error.map(|error| format!("{}: {}", error.kind, error.reason.unwrap_or_default()));
+                outcome.refused.push((position, reason.unwrap_or_else(|| format!("status {status}"))));
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// Returns the lines of a document: the action, with an id that is always the same and a version
+/// that only grows, and the source.
+pub(super) fn document(index: &str, id: String, version: i64, source: &str) -> Result<Document, SidecarError> {
+    let action = serde_json::json!({
+        "index": {"_index": index, "_id": id, "version": version, "version_type": "external_gte"}
+    });
+    // A line break would end the document.
+    let source: &RawValue = serde_json::from_str(source).doing("read a document")?;
+    let source = source.get().replace(['\n', '\r'], " ");
+    Ok(Document { id, lines: format!("{action}\n{source}\n") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_item_of_an_answer_decides_about_its_document() {
+        let documents: Vec<Document> =
+            ["a", "b", "c", "d"].iter().map(|id| document("i", (*id).into(), 7, "{}").unwrap()).collect();
+        assert!(documents[0].lines.contains(r#""version":7,"version_type":"external_gte""#), "{:?}", documents[0]);
+        let answer = r#"{"errors": true, "items": [{"index": {"_id": "a", "status": 201}},
+            {"index": {"_id": "b", "status": 429, "error": {"type": "rejected", "reason": "busy"}}},
+            {"index": {"_id": "c", "status": 409, "error": {"type": "version_conflict", "reason": null}}},
+            {"index": {"_id": "d", "status": 400, "error": {"type": "mapper_parsing", "reason": "no"}}}]}"#;
+        let outcome = outcome(&documents, answer).unwrap();
+        assert_eq!((outcome.busy, outcome.newer), (vec![1], 1));
+        assert_eq!(outcome.refused, [(3, "mapper_parsing: no".to_owned())]);
+        assert!(super::outcome(&documents[..1], answer).is_err());
+        assert!(super::outcome(&documents, "[]").is_err());
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_and_not_shown() {
+        let error = SearchClient::new("https://u:s3cr3t@x", Authorization::None).err().unwrap().to_string();
+        assert!(!error.contains("s3cr3t"), "{error}");
+    }
+}
