@@ -142,7 +142,11 @@ extension_sql_file!(
     name = "screening",
     requires = ["audit", screen_wallets, check_alert_condition, compile_alert_condition, alert_fact_columns]
 );
-extension_sql_file!("../../sql/postgres/87_wallet_alerts.sql", name = "wallet_alerts", requires = ["screening"]);
+extension_sql_file!(
+    "../../sql/postgres/87_wallet_alerts.sql",
+    name = "wallet_alerts",
+    requires = ["screening", alert_candidates]
+);
 extension_sql_file!(
     "../../sql/postgres/88_watchlists.sql",
     name = "watchlists",

@@ -168,7 +168,8 @@ CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz, times tstzm
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-WITH ends AS (
+-- Each wallet is checked once: a condition would be moved into the parts of a union.
+WITH ends AS MATERIALIZED (
     SELECT c.network, e.address
       FROM arx.changed_transactions($1) AS c CROSS JOIN LATERAL (VALUES (c.from_address), (c.to_address)) AS e (address)
      WHERE e.address IS NOT NULL
@@ -183,7 +184,11 @@ WITH ends AS (
     SELECT l.network, l.address FROM arx.address_labels AS l
      WHERE l.valid_to < 'infinity' AND l.valid_to > $2 AND l.valid_to <= now()
 ), changes AS (
-    SELECT e.network, e.address, 'touched' AS how FROM ends AS e WHERE arx.is_normalized_address(e.address, e.network)
+    -- The condition of is_normalized_address(): each call of that takes the owner's rights again.
+    SELECT e.network, e.address, 'touched' AS how FROM ends AS e
+     WHERE EXISTS (SELECT FROM arx.networks AS n WHERE n.network = e.network)
+       AND CASE WHEN coalesce(arx.is_valid_address(e.address, e.network), e.address IS NOT NULL)
+                THEN arx.normalize_address(e.address, e.network) = e.address ELSE false END
     UNION ALL
     SELECT l.network, l.address, 'relabelled' FROM labels AS l
 ), numbered AS (

@@ -132,6 +132,7 @@ DECLARE
     at       timestamptz := clock_timestamp();
     caller   text := arx.calling_user();
     added    bigint := cardinality(alert_ids);
+    sequence regclass := pg_get_serial_sequence('arx.alert_events', 'event_id');
     ids      bigint[];
     hashes   bytea[] := '{}';
     previous bytea;
@@ -143,7 +144,7 @@ BEGIN
         RETURN 0;
     END IF;
     SELECT * INTO STRICT place FROM arx.extend_chain('alert_events');
-    ids := ARRAY(SELECT nextval(pg_get_serial_sequence('arx.alert_events', 'event_id')) FROM generate_series(1, added));
+    ids := ARRAY(SELECT nextval(sequence) FROM generate_series(1, added));
     previous := place.previous;
     FOR number IN 1 .. added LOOP
         previous := arx.entry_hash(previous, jsonb_build_object(
@@ -154,7 +155,7 @@ BEGIN
     INSERT INTO arx.alert_events (event_id, alert_id, happened_at, actor, action, detail, chain, entry, previous_hash, entry_hash)
     OVERRIDING SYSTEM VALUE
     SELECT u.id, u.alert_id, at, caller, u.action, u.detail, place.chain, place.entry + u.number - 1,
-           coalesce(hashes[u.number - 1], place.previous), u.hash
+           coalesce(lag(u.hash) OVER (ORDER BY u.number), place.previous), u.hash
       FROM unnest(ids, alert_ids, actions, details, hashes) WITH ORDINALITY AS u (id, alert_id, action, detail, hash, number)
      ORDER BY u.number;
     PERFORM arx.close_entry('alert_events', place.chain, place.entry + added - 1, previous, added);

@@ -5,9 +5,11 @@
 -- and a hit is stored once by its key: so a transfer is judged once and only once, whatever commits
 -- late, whichever run crashes, and even where a run starts over.
 
--- Number and times of the transfers that transfer_facts_query() would judge.
+-- Number and times of the transfers that transfer_facts_query() would judge. Reading ends after
+-- `most` of them (NULL: never).
 CREATE FUNCTION transfers_to_judge(since pg_snapshot, range_from timestamptz, range_to timestamptz, native tstzmultirange DEFAULT '{}',
-                                   tokens tstzmultirange DEFAULT '{}', OUT legs bigint, OUT first_time timestamptz, OUT last_time timestamptz)
+                                   tokens tstzmultirange DEFAULT '{}', most bigint DEFAULT NULL,
+                                   OUT legs bigint, OUT first_time timestamptz, OUT last_time timestamptz)
     LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     SET plan_cache_mode = force_custom_plan
@@ -28,7 +30,8 @@ BEGIN
             UNION ALL
             SELECT t."timestamp" FROM arx.internal_transfers AS t WHERE NOT isempty($4) AND t."timestamp" <@ $4
             UNION ALL
-            SELECT t."timestamp" FROM arx.token_transfers AS t WHERE NOT isempty($5) AND t."timestamp" <@ $5) AS l;
+            SELECT t."timestamp" FROM arx.token_transfers AS t WHERE NOT isempty($5) AND t."timestamp" <@ $5
+            LIMIT $6) AS l;
 END;
 $$;
 
@@ -40,18 +43,25 @@ $$;
 -- reads each partition that matters once, however many wallets there are. Facts of a group that no
 -- rule names are not gathered. `needs` are conditions by group, over the facts that cost less:
 -- those of the group are gathered where they hold.
-CREATE FUNCTION transfer_facts_query(groups text[], is_large boolean, needs jsonb DEFAULT '{}') RETURNS text
+--
+-- With `has_candidates`, the query starts from a step `candidates`, the rows of alert_candidates(),
+-- and returns their rules, too.
+--
+-- Where the last activity of a side, or an earlier transfer with the counterparty, is asked for,
+-- each question costs some descents of the indexes of each partition, about as much as reading
+-- 60 kB. Where reading all transfers once costs less than the questions, that is done.
+CREATE FUNCTION transfer_facts_query(groups text[], is_large boolean, needs jsonb DEFAULT '{}', has_candidates boolean DEFAULT false)
+    RETURNS text
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     -- With a limit, a subquery is not joined in another way than by the indexes of its table.
     by_index  text := CASE WHEN is_large THEN '' ELSE 'OFFSET 0' END;
-    last_one  text := CASE WHEN is_large THEN '' ELSE 'ORDER BY t."timestamp" DESC LIMIT 1' END;
-    first_one text := CASE WHEN is_large THEN '' ELSE 'LIMIT 1' END;
     is_new    text := '(t."timestamp" >= $4 AND t."timestamp" < $5 AND ($3 IS NULL OR arx.is_new_since(t.ingest_xid, $3)))';
     legs      text;
     past      text;
+    latest    text;
     active    text;
     known     text;
     steps     text;
@@ -74,26 +84,52 @@ BEGIN
                'AND t."timestamp" >= $8::timestamptz - interval ''168 hours'' AND t."timestamp" <= $9 %11$s) AS m',
                r.name, r.log_index, r.asset, r.amount, r.moves, is_new, r.times, d.is_out, d.counterparty, d.wallet, by_index), ' UNION ALL '),
            string_agg(format(
-               'SELECT w.wallet, m.at FROM idle_wallets AS w CROSS JOIN LATERAL (SELECT t."timestamp" AS at FROM arx.%1$I AS t '
-               'WHERE %2$s AND t.network = w.network AND t.%3$I = w.address AND t."timestamp" < w.first_time %4$s) AS m',
-               r.name, r.moves, d.wallet, last_one), ' UNION ALL '),
+               'SELECT i.wallet, i."timestamp", m.at FROM idle_sides AS i CROSS JOIN LATERAL (SELECT t."timestamp" AS at FROM arx.%1$I AS t '
+               'WHERE %2$s AND t.network = i.network AND t.%3$I = i.address AND t."timestamp" < i."timestamp" '
+               'ORDER BY t."timestamp" DESC LIMIT 1) AS m WHERE (SELECT n.few FROM idle_number AS n)',
+               r.name, r.moves, d.wallet), ' UNION ALL '),
+           string_agg(format(
+               'SELECT w.wallet, t."timestamp" AS at FROM idle_wallets AS w JOIN arx.%1$I AS t ON t.network = w.network AND t.%3$I = w.address '
+               'AND t."timestamp" <= w.last_time AND %2$s WHERE NOT (SELECT n.few FROM idle_number AS n)',
+               r.name, r.moves, d.wallet), ' UNION ALL '),
            string_agg(format(
                'SELECT p.pair FROM pairs AS p CROSS JOIN LATERAL (SELECT FROM arx.%1$I AS t '
-               'WHERE %2$s AND t.network = p.network AND t.%3$I = p.one AND t.%4$I = p.other AND t."timestamp" < p.first_time %5$s) AS m',
-               r.name, r.moves, d.wallet, d.counterparty, first_one), ' UNION ALL ')
-      INTO legs, past, active, known
+               'WHERE %2$s AND t.network = p.network AND t.%3$I = p.one AND t.%4$I = p.other AND t."timestamp" < p.first_time LIMIT 1) AS m '
+               'WHERE (SELECT n.few FROM pair_number AS n)',
+               r.name, r.moves, d.wallet, d.counterparty), ' UNION ALL ')
+           || ' UNION ALL ' || string_agg(format(
+               'SELECT p.pair FROM pairs AS p JOIN (SELECT t.network, least(t.from_address COLLATE "C", t.to_address) AS low, '
+               'greatest(t.from_address COLLATE "C", t.to_address) AS high, t."timestamp" FROM arx.%1$I AS t '
+               'WHERE %2$s AND t.from_address IS NOT NULL AND t.to_address IS NOT NULL '
+               'AND t."timestamp" < (SELECT n.last_time FROM pair_number AS n)) AS t '
+               'ON t.network = p.network AND t.low = least(p.one COLLATE "C", p.other) AND t.high = greatest(p.one COLLATE "C", p.other) '
+               'AND t."timestamp" < p.first_time WHERE NOT (SELECT n.few FROM pair_number AS n)',
+               r.name, r.moves), ' UNION ALL ') FILTER (WHERE d.is_out)
+      INTO legs, past, latest, active, known
       FROM (VALUES ('transactions', 'NULL::integer', '''native''', 'value', 't.to_address IS NOT NULL AND t.status <> ''failed''', '$6'),
                    ('internal_transfers', 't.position', '''native''', 'value', 't.succeeded IS NOT FALSE', '$6'),
                    ('token_transfers', 't.log_index', 't.token_address', 'amount', 'true', '$7')) AS r (name, log_index, asset, amount, moves, times)
      CROSS JOIN (VALUES (true, 'from_address', 'to_address'), (false, 'to_address', 'from_address')) AS d (is_out, wallet, counterparty);
-    steps := 'legs AS MATERIALIZED (' || legs || '),
+    IF has_candidates THEN
+        steps := 'wallets AS MATERIALIZED (
+        SELECT row_number() OVER () AS wallet, e.*
+          FROM (SELECT c.network, c.address FROM candidates AS c WHERE c.address IS NOT NULL
+                UNION SELECT c.network, c.counterparty FROM candidates AS c WHERE c.counterparty IS NOT NULL) AS e)';
+    ELSE
+        steps := 'legs AS MATERIALIZED (' || legs || '),
     wallets AS MATERIALIZED (
         SELECT row_number() OVER () AS wallet, e.*
           FROM (SELECT s.network, s.address, min(s."timestamp") AS first_time, max(s."timestamp") AS last_time
                   FROM (SELECT l.network, l.from_address AS address, l."timestamp" FROM legs AS l
                         UNION ALL SELECT l.network, l.to_address, l."timestamp" FROM legs AS l) AS s
                  WHERE s.address IS NOT NULL GROUP BY s.network, s.address) AS e)';
-    IF 'windows' = ANY (groups) THEN
+    END IF;
+    counted := 's.count_1h, s.count_24h, s.count_7d, s.sum_24h, s.sum_usd_1h, s.sum_usd_24h, s.sum_usd_7d, s.below_10000_usd_24h';
+    IF has_candidates THEN
+        steps := steps || ', sides AS MATERIALIZED (
+        SELECT w.wallet, c.direction = ''out'' AS is_out, c.amount_usd AS value_usd, c.*
+          FROM candidates AS c JOIN wallets AS w ON w.network = c.network AND w.address = c.address)';
+    ELSIF 'windows' = ANY (groups) THEN
         steps := steps || ', sides AS MATERIALIZED (
         SELECT v.* FROM (
             SELECT p.*, count(*) OVER hour AS count_1h, count(*) OVER day AS count_24h, count(*) OVER week AS count_7d,
@@ -107,7 +143,6 @@ BEGIN
                    week AS (PARTITION BY p.wallet, p.is_out ORDER BY p."timestamp" RANGE ''168 hours'' PRECEDING),
                    of_asset AS (PARTITION BY p.wallet, p.is_out, p.asset ORDER BY p."timestamp" RANGE ''24 hours'' PRECEDING)) AS v
          WHERE v.is_new)';
-        counted := 's.count_1h, s.count_24h, s.count_7d, s.sum_24h, s.sum_usd_1h, s.sum_usd_24h, s.sum_usd_7d, s.below_10000_usd_24h';
     ELSE
         steps := steps || ', sides AS MATERIALIZED (
         SELECT w.wallet, true AS is_out, l.relation, l.tx_hash, l.log_index, l."timestamp", l.to_address AS counterparty, l.asset, l.amount, l.value_usd
@@ -118,7 +153,7 @@ BEGIN
         counted := 'NULL::bigint AS count_1h, NULL::bigint AS count_24h, NULL::bigint AS count_7d, NULL::numeric AS sum_24h, '
                    'NULL::numeric AS sum_usd_1h, NULL::numeric AS sum_usd_24h, NULL::numeric AS sum_usd_7d, NULL::bigint AS below_10000_usd_24h';
     END IF;
-    IF 'labels' = ANY (groups) THEN
+    IF 'labels' = ANY (groups) AND NOT has_candidates THEN
         steps := steps || ', labels AS MATERIALIZED (
         SELECT w.wallet, w.network, w.address, o.category, o.kind
           FROM wallets AS w
@@ -142,7 +177,7 @@ BEGIN
          CROSS JOIN LATERAL (SELECT f.risk_score, f.risk_state FROM arx.wallet_profiles AS f
                               WHERE f.network_type = w.network AND f.wallet_address = w.address LIMIT 1) AS p)';
     END IF;
-    IF 'watchlists' = ANY (groups) THEN
+    IF 'watchlists' = ANY (groups) AND NOT has_candidates THEN
         steps := steps || ', watched AS MATERIALIZED (
         SELECT w.wallet, w.network, w.address FROM wallets AS w
          WHERE EXISTS (SELECT FROM arx.watchlists AS m WHERE m.network = w.network AND m.address = w.address OFFSET 0))';
@@ -150,34 +185,53 @@ BEGIN
     steps := steps || ', cheap AS MATERIALIZED (
         SELECT s.relation, s.tx_hash, s.log_index, s."timestamp", s.wallet, w.address, s.counterparty, w.network, s.asset,
                CASE WHEN s.is_out THEN ''out'' ELSE ''in'' END AS direction, s.amount, s.value_usd AS amount_usd, '
-        || CASE WHEN 'labels' = ANY (groups) THEN 'l.category AS wallet_category, l.kind AS wallet_kind, o.category AS counterparty_category, o.kind AS counterparty_kind, '
+        || CASE WHEN has_candidates THEN 's.wallet_category, s.wallet_kind, s.counterparty_category, s.counterparty_kind, '
+                WHEN 'labels' = ANY (groups) THEN 'l.category AS wallet_category, l.kind AS wallet_kind, o.category AS counterparty_category, o.kind AS counterparty_kind, '
                 ELSE 'NULL::text AS wallet_category, NULL::text AS wallet_kind, NULL::text AS counterparty_category, NULL::text AS counterparty_kind, ' END
         || CASE WHEN 'scores' = ANY (groups) THEN 'c.score::numeric AS wallet_score, q.score::numeric AS counterparty_score, c.score_change::numeric AS score_change_7d, '
                 ELSE 'NULL::numeric AS wallet_score, NULL::numeric AS counterparty_score, NULL::numeric AS score_change_7d, ' END
-        || CASE WHEN 'watchlists' = ANY (groups) THEN 'm.wallet IS NOT NULL AS wallet_watched, n.wallet IS NOT NULL AS counterparty_watched, '
+        || CASE WHEN has_candidates THEN 's.wallet_watched, s.counterparty_watched, '
+                WHEN 'watchlists' = ANY (groups) THEN 'm.wallet IS NOT NULL AS wallet_watched, n.wallet IS NOT NULL AS counterparty_watched, '
                 ELSE 'NULL::boolean AS wallet_watched, NULL::boolean AS counterparty_watched, ' END
         || counted || ', NULL::numeric AS days_idle, NULL::boolean AS is_new_counterparty, NULL::numeric AS sanctions_in, NULL::numeric AS sanctions_out,
                NULL::double precision AS illicit_share_in, NULL::double precision AS illicit_share_out, NULL::bigint AS patterns,
-               NULL::double precision AS pattern_strength
-          FROM sides AS s JOIN wallets AS w ON w.wallet = s.wallet'
-        || CASE WHEN 'labels' = ANY (groups) THEN ' LEFT JOIN labels AS l ON l.wallet = s.wallet LEFT JOIN labels AS o ON o.network = w.network AND o.address = s.counterparty' ELSE '' END
+               NULL::double precision AS pattern_strength'
+        || CASE WHEN has_candidates THEN ', s.previous_at, s.is_previous_certain, s.pair_first_at, s.is_less_active, s.rules'
+                ELSE ', NULL::timestamptz AS previous_at, false AS is_previous_certain' END
+        || ' FROM sides AS s JOIN wallets AS w ON w.wallet = s.wallet'
+        || CASE WHEN 'labels' = ANY (groups) AND NOT has_candidates THEN ' LEFT JOIN labels AS l ON l.wallet = s.wallet LEFT JOIN labels AS o ON o.network = w.network AND o.address = s.counterparty' ELSE '' END
         || CASE WHEN 'scores' = ANY (groups) THEN ' LEFT JOIN scores AS c ON c.wallet = s.wallet LEFT JOIN scores AS q ON q.network = w.network AND q.address = s.counterparty' ELSE '' END
-        || CASE WHEN 'watchlists' = ANY (groups) THEN ' LEFT JOIN watched AS m ON m.wallet = s.wallet LEFT JOIN watched AS n ON n.network = w.network AND n.address = s.counterparty' ELSE '' END
+        || CASE WHEN 'watchlists' = ANY (groups) AND NOT has_candidates THEN ' LEFT JOIN watched AS m ON m.wallet = s.wallet LEFT JOIN watched AS n ON n.network = w.network AND n.address = s.counterparty' ELSE '' END
         || ')';
+    IF groups && '{idle,counterparty}' THEN
+        steps := steps || ', stored_bytes AS MATERIALIZED (
+        SELECT coalesce(sum(pg_relation_size(p.relid)), 0) AS bytes
+          FROM unnest(''{arx.transactions,arx.internal_transfers,arx.token_transfers}''::regclass[]) AS r (relation)
+         CROSS JOIN LATERAL pg_partition_tree(r.relation) AS p WHERE p.isleaf)';
+    END IF;
     IF 'idle' = ANY (groups) THEN
-        steps := steps || ', idle_wallets AS MATERIALIZED (
-        SELECT w.wallet, w.network, w.address, w.first_time FROM wallets AS w
-         WHERE w.wallet IN (SELECT f.wallet FROM cheap AS f WHERE ' || coalesce(needs ->> 'idle', 'true') || ')),
-    active_before AS MATERIALIZED (SELECT a.wallet, max(a.at) AS at FROM (' || active || ') AS a GROUP BY a.wallet),
+        steps := steps || ', idle_sides AS MATERIALIZED (
+        SELECT DISTINCT f.wallet, f.network, f.address, f."timestamp" FROM cheap AS f
+         WHERE NOT f.is_previous_certain AND (' || coalesce(needs ->> 'idle', 'true') || ')),
+    idle_number AS MATERIALIZED (SELECT count(*) * 60000 <= (SELECT b.bytes FROM stored_bytes AS b) AS few FROM idle_sides AS i),
+    idle_wallets AS MATERIALIZED (
+        SELECT i.wallet, i.network, i.address, max(i."timestamp") AS last_time FROM idle_sides AS i GROUP BY i.wallet, i.network, i.address),
     times AS MATERIALIZED (
-        SELECT d.wallet, d."timestamp",
-               coalesce(lag(d."timestamp") OVER (PARTITION BY d.wallet ORDER BY d."timestamp"), b.at) AS before
-          FROM (SELECT DISTINCT s.wallet, s."timestamp" FROM sides AS s JOIN idle_wallets AS w ON w.wallet = s.wallet) AS d
-          LEFT JOIN active_before AS b ON b.wallet = d.wallet)';
+        SELECT a.wallet, a."timestamp", max(a.at) AS before FROM (' || latest || ') AS a GROUP BY a.wallet, a."timestamp"
+        UNION ALL
+        SELECT d.wallet, d.at, lag(d.at) OVER (PARTITION BY d.wallet ORDER BY d.at)
+          FROM (SELECT DISTINCT a.wallet, a.at FROM (' || active || ') AS a) AS d)';
     END IF;
     IF 'counterparty' = ANY (groups) THEN
-        -- Both wallets of a pair have the same history.
-        steps := steps || ', needed_pairs AS MATERIALIZED (
+        -- Both wallets of a pair have the same history. That of the one with fewer transfers is
+        -- read.
+        steps := steps || CASE WHEN has_candidates THEN ', pairs AS MATERIALIZED (
+        SELECT row_number() OVER () AS pair, e.*
+          FROM (SELECT DISTINCT f.network, CASE WHEN f.is_less_active THEN f.address ELSE f.counterparty END AS one,
+                       CASE WHEN f.is_less_active THEN f.counterparty ELSE f.address END AS other, f.pair_first_at AS first_time
+                  FROM cheap AS f
+                 WHERE f."timestamp" = f.pair_first_at AND (' || coalesce(needs ->> 'counterparty', 'true') || ')) AS e)'
+            ELSE ', needed_pairs AS MATERIALIZED (
         SELECT DISTINCT f.network, least(f.address COLLATE "C", f.counterparty) AS one, greatest(f.address COLLATE "C", f.counterparty) AS other
           FROM cheap AS f WHERE f.counterparty IS NOT NULL AND (' || coalesce(needs ->> 'counterparty', 'true') || ')),
     pairs AS MATERIALIZED (
@@ -186,10 +240,15 @@ BEGIN
                   FROM needed_pairs AS p
                   JOIN legs AS l ON l.network = p.network AND least(l.from_address COLLATE "C", l.to_address) = p.one
                                 AND greatest(l.from_address COLLATE "C", l.to_address) = p.other
-                 GROUP BY p.network, p.one, p.other) AS e),
+                                -- Of a burn, both would be its sender.
+                                AND l.from_address IS NOT NULL AND l.to_address IS NOT NULL
+                 GROUP BY p.network, p.one, p.other) AS e)' END || ',
+    pair_number AS MATERIALIZED (
+        SELECT count(*) * 60000 <= (SELECT b.bytes FROM stored_bytes AS b) AS few, max(p.first_time) AS last_time FROM pairs AS p),
     known_pairs AS MATERIALIZED (SELECT DISTINCT k.pair FROM (' || known || ') AS k),
     new_pairs AS MATERIALIZED (
-        SELECT p.network, p.one, p.other, p.first_time, k.pair IS NOT NULL AS is_known
+        SELECT p.network, least(p.one COLLATE "C", p.other) AS one, greatest(p.one COLLATE "C", p.other) AS other, p.first_time,
+               k.pair IS NOT NULL AS is_known
           FROM pairs AS p LEFT JOIN known_pairs AS k ON k.pair = p.pair)';
     END IF;
     IF 'exposure' = ANY (groups) THEN
@@ -215,8 +274,9 @@ BEGIN
            c.wallet_category, c.wallet_kind, c.counterparty_category, c.counterparty_kind, c.wallet_score, c.counterparty_score, c.score_change_7d,
            c.wallet_watched, c.counterparty_watched, c.count_1h, c.count_24h, c.count_7d, c.sum_24h, c.sum_usd_1h, c.sum_usd_24h, c.sum_usd_7d,
            c.below_10000_usd_24h, '
-        || CASE WHEN 'idle' = ANY (groups) THEN '(extract(epoch FROM c."timestamp" - i.before) / 86400)::numeric' ELSE 'c.days_idle' END || ' AS days_idle, '
-        || CASE WHEN 'counterparty' = ANY (groups) THEN 'NOT k.is_known AND c."timestamp" = k.first_time' ELSE 'c.is_new_counterparty' END
+        || CASE WHEN 'idle' = ANY (groups) THEN '(extract(epoch FROM c."timestamp" - greatest(i.before, c.previous_at)) / 86400)::numeric' ELSE 'c.days_idle' END || ' AS days_idle, '
+        || CASE WHEN 'counterparty' = ANY (groups) AND has_candidates THEN 'CASE WHEN c."timestamp" > c.pair_first_at THEN false ELSE NOT k.is_known END'
+                WHEN 'counterparty' = ANY (groups) THEN 'NOT k.is_known AND c."timestamp" = k.first_time' ELSE 'c.is_new_counterparty' END
         || ' AS is_new_counterparty, '
         || CASE WHEN 'exposure' = ANY (groups) THEN 'x' ELSE 'c' END || '.sanctions_in, '
         || CASE WHEN 'exposure' = ANY (groups) THEN 'x' ELSE 'c' END || '.sanctions_out, '
@@ -224,6 +284,7 @@ BEGIN
         || CASE WHEN 'exposure' = ANY (groups) THEN 'x' ELSE 'c' END || '.illicit_share_out, '
         || CASE WHEN 'patterns' = ANY (groups) THEN 'coalesce(f.patterns, 0)::bigint AS patterns, f.strength AS pattern_strength'
                 ELSE 'c.patterns, c.pattern_strength' END
+        || CASE WHEN has_candidates THEN ', c.rules' ELSE '' END
         || ' FROM cheap AS c'
         || CASE WHEN 'idle' = ANY (groups) THEN ' LEFT JOIN times AS i ON i.wallet = c.wallet AND i."timestamp" = c."timestamp"' ELSE '' END
         || CASE WHEN 'counterparty' = ANY (groups) THEN ' LEFT JOIN new_pairs AS k ON k.network = c.network AND k.one = least(c.address COLLATE "C", c.counterparty) AND k.other = greatest(c.address COLLATE "C", c.counterparty)' ELSE '' END
@@ -268,7 +329,7 @@ $$;
 -- the same, they need not be gathered.
 CREATE FUNCTION compiled_alert_rules(rule text DEFAULT NULL, version integer DEFAULT NULL,
                                      OUT cases text, OUT rules jsonb, OUT numbers numeric[], OUT texts text[], OUT groups text[],
-                                     OUT one_holds text, OUT used text, OUT needs jsonb)
+                                     OUT one_holds text, OUT used text, OUT needs jsonb, OUT fires text, OUT conditions jsonb)
     LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -279,6 +340,8 @@ DECLARE
     costly text;
 BEGIN
     needs := '{}';
+    fires := '';
+    conditions := '[]';
     cases := '';
     one_holds := '';
     used := '';
@@ -306,6 +369,8 @@ BEGIN
                                CASE chosen.side WHEN 'sender' THEN 'f.direction = ''out'' AND '
                                                 WHEN 'receiver' THEN 'f.direction = ''in'' AND ' ELSE '' END,
                                code.expression);
+        fires := fires || format(' WHEN %s THEN %s', jsonb_array_length(rules), code.expression);
+        conditions := conditions || jsonb_build_array(jsonb_build_object('condition', chosen.condition, 'side', chosen.side));
         used := used || format(' WHEN %s THEN jsonb_build_object(%s)', jsonb_array_length(rules),
                                (SELECT string_agg(format('%L, f.%I', n, n), ', ' ORDER BY n) FROM unnest(code.facts) AS n));
         -- A test of whether a fact is known says nothing before it has been gathered.
@@ -324,28 +389,49 @@ END;
 $$;
 
 -- Groups hits into alerts: a hit within the cooldown after the last one of an alert belongs to it.
+--
+-- Of n hits that wait, sorting takes O(n log n), and each costs a few descents of indexes, whatever
+-- the number of older hits and alerts.
 CREATE FUNCTION group_alert_hits() RETURNS bigint
     LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
+    -- Hits that wait are joined by hashing, and tables are asked by their indexes, whatever the
+    -- planner believes about a run with a million hits: a plan may have been made when there were
+    -- none.
+    SET enable_seqscan = off
+    SET enable_nestloop = off
+    SET enable_mergejoin = off
     SET jit = off
     AS $$
 DECLARE
-    raised bigint;
+    raised        bigint;
+    ids_of_alerts regclass := pg_get_serial_sequence('arx.wallet_alerts', 'alert_id');
+    -- An alert that no destination wants need not be queued.
+    is_wanted     boolean := EXISTS (SELECT FROM arx.alert_destinations AS d WHERE d.enabled);
 BEGIN
+    -- A second call at the same time waits, and then sees the alerts of the first one.
+    PERFORM count(*)
+       FROM (SELECT FROM arx.wallet_alert_hits AS h WHERE h.alert_id IS NULL AND NOT h.is_shadow AND NOT h.is_retracted FOR UPDATE) AS l;
     -- Hits of an alert that exists and is not closed.
     WITH matched AS (
-        SELECT DISTINCT ON (h.hit_id) h.hit_id, a.alert_id
+        SELECT h.hit_id, o.alert_id
           FROM arx.wallet_alert_hits AS h
           JOIN arx.wallet_alert_rules AS r ON r.rule = h.rule AND r.version = h.rule_version
-          JOIN arx.wallet_alerts AS a
-            ON a.rule = h.rule AND a.network = h.network AND a.address = h.address
-           AND a.status <> 'closed'
-           AND h."timestamp" BETWEEN a.first_hit_at - r.cooldown AND a.last_hit_at + r.cooldown
+         CROSS JOIN LATERAL (
+            SELECT a.alert_id FROM arx.wallet_alerts AS a
+             WHERE a.rule = h.rule AND a.network = h.network AND a.address = h.address
+               AND a.status <> 'closed'
+               AND h."timestamp" BETWEEN a.first_hit_at - r.cooldown AND a.last_hit_at + r.cooldown
+             ORDER BY a.last_hit_at DESC, a.alert_id DESC LIMIT 1) AS o
          WHERE h.alert_id IS NULL AND NOT h.is_shadow AND NOT h.is_retracted
-         ORDER BY h.hit_id, a.last_hit_at DESC
     ), joined AS (
-        UPDATE arx.wallet_alert_hits AS h SET alert_id = m.alert_id FROM matched AS m WHERE h.hit_id = m.hit_id
+        UPDATE arx.wallet_alert_hits AS h SET alert_id = m.alert_id FROM matched AS m
+         WHERE h.hit_id = m.hit_id AND h.alert_id IS NULL AND NOT h.is_shadow AND NOT h.is_retracted
         RETURNING h.alert_id, h."timestamp", h.amount_usd
+    ), sums AS MATERIALIZED (
+        SELECT j.alert_id, count(*) AS hits, min(j."timestamp") AS first_time, max(j."timestamp") AS last_time,
+               sum(j.amount_usd) AS amount_usd
+          FROM joined AS j GROUP BY j.alert_id
     )
     UPDATE arx.wallet_alerts AS a
        SET hits = a.hits + n.hits, first_hit_at = least(a.first_hit_at, n.first_time),
@@ -353,11 +439,11 @@ BEGIN
            -- The transfers of an alert that was retracted are there again.
            state = CASE a.state WHEN 'retracted' THEN 'open' ELSE a.state END,
            amount_usd = CASE WHEN n.amount_usd IS NULL THEN a.amount_usd ELSE coalesce(a.amount_usd, 0) + n.amount_usd END
-      FROM (SELECT j.alert_id, count(*) AS hits, min(j."timestamp") AS first_time, max(j."timestamp") AS last_time,
-                   sum(j.amount_usd) AS amount_usd
-              FROM joined AS j GROUP BY j.alert_id) AS n
-     WHERE a.alert_id = n.alert_id;
-    -- The others begin alerts, one for each run of hits without a longer pause than the cooldown.
+      FROM sums AS n
+     WHERE a.alert_id = n.alert_id AND a.alert_id = ANY (ARRAY(SELECT s.alert_id FROM sums AS s));
+    -- The others begin alerts, one for each run of hits without a longer pause than the cooldown. A
+    -- run has its alert's id before the alert is there, so that its hits get it in the same
+    -- statement.
     WITH waiting AS (
         SELECT h.*, r.cooldown, r.severity, r.pending, r.sla,
                coalesce(h."timestamp" - lag(h."timestamp") OVER in_time > r.cooldown, true) AS begins
@@ -370,66 +456,65 @@ BEGIN
                                                            ORDER BY w."timestamp", w.hit_id) AS run
           FROM waiting AS w
     ), placed AS (
-        SELECT n.*, row_number() OVER (PARTITION BY n.rule, n.network, n.address, n.run ORDER BY n."timestamp", n.hit_id) AS place
+        SELECT n.*, row_number() OVER (PARTITION BY n.rule, n.network, n.address, n.run ORDER BY n."timestamp", n.hit_id) AS place,
+               min(n.hit_id) OVER (PARTITION BY n.rule, n.network, n.address, n.run) AS first_hit
           FROM numbered AS n
+    ), ranked AS MATERIALIZED (
+        SELECT p.*, dense_rank() OVER (ORDER BY p.first_hit) AS number,
+               -- The first transfer of a closed alert was gone, and is there again.
+               CASE WHEN p.place = 1 THEN
+                   (SELECT a.alert_id FROM arx.wallet_alerts AS a
+                     WHERE a.dedup_key = format('%s:%s:%s:%s', p.rule, p.network, p.address, p.first_hit)) END AS former_id
+          FROM placed AS p
+    ), ids AS MATERIALIZED (
+        SELECT ARRAY(SELECT nextval(ids_of_alerts) FROM generate_series(1, (SELECT max(n.number) FROM ranked AS n))) AS list
+    ), keyed AS MATERIALIZED (
+        SELECT n.*, coalesce(max(n.former_id) OVER (PARTITION BY n.number), (SELECT i.list FROM ids AS i)[n.number]) AS new_id
+          FROM ranked AS n
     ), runs AS (
-        SELECT n.rule, n.network, n.address, n.run, max(n.rule_version) AS rule_version, min(n.hit_id) AS first_hit,
-               format('%s:%s:%s:%s', n.rule, n.network, n.address, min(n.hit_id)) AS dedup_key,
+        SELECT n.new_id, n.rule, n.network, n.address, n.first_hit, max(n.rule_version) AS rule_version,
                (array_agg(n.severity ORDER BY n.rule_version DESC))[1] AS severity, max(n.pending) AS pending, min(n.sla) AS sla,
                count(*) AS hits, min(n."timestamp") AS first_time, max(n."timestamp") AS last_time, sum(n.amount_usd) AS amount_usd,
                -- A wallet may have a million hits.
                jsonb_agg(jsonb_build_object('tx_hash', n.tx_hash, 'direction', n.direction, 'counterparty', n.counterparty,
                                             'timestamp', n."timestamp", 'facts', n.facts)
                          ORDER BY n.place) FILTER (WHERE n.place <= 20) AS evidence
-          FROM placed AS n
-         GROUP BY n.rule, n.network, n.address, n.run
+          FROM keyed AS n
+         GROUP BY n.new_id, n.rule, n.network, n.address, n.first_hit
+    ), raised_now AS (
+        INSERT INTO arx.wallet_alerts AS a (alert_id, dedup_key, rule, rule_version, severity, network, address, state, hits,
+                                            first_hit_at, last_hit_at, amount_usd, evidence, deliver_from, due_at, is_queued)
+        OVERRIDING SYSTEM VALUE
+        SELECT u.new_id, format('%s:%s:%s:%s', u.rule, u.network, u.address, u.first_hit), u.rule, u.rule_version, u.severity,
+               u.network, u.address,
+               t.state,
+               u.hits, u.first_time, u.last_time, u.amount_usd, u.evidence, now() + u.pending,
+               now() + coalesce(u.sla, CASE u.severity WHEN 'critical' THEN interval '4 hours' WHEN 'high' THEN interval '1 day'
+                                                       WHEN 'medium' THEN interval '3 days' ELSE interval '7 days' END),
+               t.state = 'open' AND NOT is_wanted
+          FROM runs AS u
+         CROSS JOIN LATERAL (
+            SELECT CASE WHEN EXISTS (SELECT FROM arx.alert_silences AS s
+                                      WHERE (s.rule IS NULL OR s.rule = u.rule) AND (s.network IS NULL OR s.network = u.network)
+                                        AND (s.address IS NULL OR s.address = u.address)
+                                        AND s.starts_at <= now() AND s.ends_at > now()) THEN 'silenced'
+                        WHEN u.pending > '0' THEN 'pending' ELSE 'open' END AS state) AS t
+         ORDER BY u.first_hit
+            ON CONFLICT ON CONSTRAINT wallet_alerts_dedup_key_key DO UPDATE
+               SET state = excluded.state, status = 'new', hits = excluded.hits, first_hit_at = excluded.first_hit_at,
+                   last_hit_at = excluded.last_hit_at, amount_usd = excluded.amount_usd, evidence = excluded.evidence,
+                   raised_at = now(), deliver_from = excluded.deliver_from, due_at = excluded.due_at, is_queued = excluded.is_queued
     )
-    INSERT INTO arx.wallet_alerts AS a (dedup_key, rule, rule_version, severity, network, address, state, hits, first_hit_at,
-                                        last_hit_at, amount_usd, evidence, deliver_from, due_at)
-    SELECT u.dedup_key, u.rule, u.rule_version, u.severity, u.network, u.address,
-           CASE WHEN EXISTS (SELECT FROM arx.alert_silences AS s
-                              WHERE (s.rule IS NULL OR s.rule = u.rule) AND (s.network IS NULL OR s.network = u.network)
-                                AND (s.address IS NULL OR s.address = u.address)
-                                AND s.starts_at <= now() AND s.ends_at > now()) THEN 'silenced'
-                WHEN u.pending > '0' THEN 'pending' ELSE 'open' END,
-           u.hits, u.first_time, u.last_time, u.amount_usd, u.evidence, now() + u.pending,
-           now() + coalesce(u.sla, CASE u.severity WHEN 'critical' THEN interval '4 hours' WHEN 'high' THEN interval '1 day'
-                                                   WHEN 'medium' THEN interval '3 days' ELSE interval '7 days' END)
-      FROM runs AS u
-     ORDER BY u.first_hit
-        -- The first transfer of a closed alert was gone, and is there again.
-        ON CONFLICT ON CONSTRAINT wallet_alerts_dedup_key_key DO UPDATE
-           SET state = excluded.state, status = 'new', hits = excluded.hits, first_hit_at = excluded.first_hit_at,
-               last_hit_at = excluded.last_hit_at, amount_usd = excluded.amount_usd, evidence = excluded.evidence,
-               raised_at = now(), deliver_from = excluded.deliver_from, due_at = excluded.due_at, is_queued = false;
-    -- By the indexes of both tables, whatever the planner believes about a run with a million hits.
-    WITH waiting AS (
-        SELECT h.hit_id, h.rule, h.network, h.address, h."timestamp",
-               coalesce(h."timestamp" - lag(h."timestamp") OVER in_time > r.cooldown, true) AS begins
-          FROM arx.wallet_alert_hits AS h
-          JOIN arx.wallet_alert_rules AS r ON r.rule = h.rule AND r.version = h.rule_version
-         WHERE h.alert_id IS NULL AND NOT h.is_shadow AND NOT h.is_retracted
-        WINDOW in_time AS (PARTITION BY h.rule, h.network, h.address ORDER BY h."timestamp", h.hit_id)
-    ), numbered AS (
-        SELECT w.*, count(*) FILTER (WHERE w.begins) OVER (PARTITION BY w.rule, w.network, w.address
-                                                           ORDER BY w."timestamp", w.hit_id) AS run
-          FROM waiting AS w
-    ), keyed AS (
-        SELECT n.hit_id, format('%s:%s:%s:%s', n.rule, n.network, n.address,
-                                min(n.hit_id) OVER (PARTITION BY n.rule, n.network, n.address, n.run)) AS dedup_key
-          FROM numbered AS n
-    )
-    UPDATE arx.wallet_alert_hits AS h SET alert_id = a.alert_id
-      FROM keyed AS k JOIN arx.wallet_alerts AS a ON a.dedup_key = k.dedup_key
-     WHERE h.hit_id = k.hit_id;
+    UPDATE arx.wallet_alert_hits AS h SET alert_id = k.new_id FROM keyed AS k
+     WHERE h.hit_id = k.hit_id AND h.alert_id IS NULL AND NOT h.is_shadow AND NOT h.is_retracted;
     -- An alert of a rule that another alert of the wallet makes superfluous.
-    UPDATE arx.wallet_alerts AS a SET state = 'inhibited'
+    UPDATE arx.wallet_alerts AS a SET state = 'inhibited', is_queued = false
       FROM arx.wallet_alert_rules AS r
      WHERE a.state IN ('pending', 'open') AND a.status = 'new' AND a.raised_at = now()
        AND r.rule = a.rule AND r.version = a.rule_version AND r.inhibited_by <> '{}'
        AND EXISTS (SELECT FROM arx.wallet_alerts AS o
                     WHERE o.network = a.network AND o.address = a.address AND o.rule = ANY (r.inhibited_by)
-                      AND o.state IN ('pending', 'open') AND o.status <> 'closed');
+                      AND o.state IN ('pending', 'open') AND o.status <> 'closed' OFFSET 0);
     SELECT arx.add_alert_events(coalesce(array_agg(r.alert_id ORDER BY r.alert_id), '{}'),
                                 coalesce(array_agg('raised'::text ORDER BY r.alert_id), '{}'),
                                 coalesce(array_agg(r.detail ORDER BY r.alert_id), '{}'))
@@ -438,7 +523,7 @@ BEGIN
               FROM arx.wallet_alerts AS a
              WHERE a.raised_at = now()
                AND NOT EXISTS (SELECT FROM arx.alert_events AS e
-                                WHERE e.alert_id = a.alert_id AND e.action = 'raised' AND e.happened_at >= a.raised_at)) AS r;
+                                WHERE e.alert_id = a.alert_id AND e.action = 'raised' AND e.happened_at >= a.raised_at OFFSET 0)) AS r;
     RETURN raised;
 END;
 $$;
@@ -453,6 +538,9 @@ CREATE FUNCTION raise_typologies() RETURNS bigint
 DECLARE
     raised bigint;
 BEGIN
+    IF NOT EXISTS (SELECT FROM arx.alert_typologies AS t WHERE t.enabled) THEN
+        RETURN 0;
+    END IF;
     WITH touched AS (
         SELECT a.network, a.address, max(a.last_hit_at) AS last_hit_at
           FROM arx.wallet_alerts AS a
@@ -568,25 +656,21 @@ CREATE FUNCTION judge_transfers(since pg_snapshot, native tstzmultirange DEFAULT
     SET jit = off
     AS $$
 DECLARE
-    sizes record;
-    code  record;
+    sizes      record;
+    code       record;
+    by_filter  boolean;
+    storing    text;
+    everything CONSTANT timestamptz[] := ARRAY['-infinity', 'infinity'];
 BEGIN
     SELECT * INTO STRICT code FROM arx.compiled_alert_rules();
     rules := code.rules;
     judged := 0;
     hits := '{}';
-    SELECT * INTO STRICT sizes FROM arx.transfers_to_judge($1, '-infinity', 'infinity', $2, $3);
+    SELECT * INTO STRICT sizes FROM arx.transfers_to_judge($1, everything[1], everything[2], $2, $3, 5001);
     IF sizes.legs = 0 OR code.cases = '' THEN
         RETURN;
     END IF;
-    EXECUTE 'WITH facts AS MATERIALIZED (' || arx.transfer_facts_query(code.groups, sizes.legs > 5000, code.needs) || '),
-             found AS (
-                SELECT r.rule, h.number, f.*, CASE h.number ' || code.used || ' END AS used
-                  FROM facts AS f
-                 CROSS JOIN LATERAL (VALUES ' || code.cases || ') AS h (number, fires)
-                 CROSS JOIN LATERAL (SELECT $10 -> h.number) AS r (rule)
-                 WHERE (' || code.one_holds || ') AND h.fires
-             ), stored AS (
+    storing := ' stored AS (
                 INSERT INTO arx.wallet_alert_hits AS h (rule, rule_version, is_shadow, network, address, counterparty, direction,
                                                         relation, tx_hash, log_index, "timestamp", amount_usd, facts)
                 SELECT x.rule ->> ''rule'', (x.rule ->> ''version'')::integer, (x.rule ->> ''is_shadow'')::boolean, x.network,
@@ -598,13 +682,41 @@ BEGIN
                        hit_at = now()
                  WHERE h.is_retracted
                 RETURNING h.rule, h.rule_version, h.is_shadow
-             )
-             SELECT (SELECT count(*) FROM facts),
-                    (SELECT coalesce(jsonb_object_agg(c.key, c.hits), ''{}'')
-                       FROM (SELECT s.rule || '' '' || s.rule_version AS key, count(*) AS hits FROM stored AS s GROUP BY 1) AS c)'
+             ), counted AS (
+                SELECT coalesce(jsonb_object_agg(c.key, c.hits), ''{}'') AS hits
+                  FROM (SELECT s.rule || '' '' || s.rule_version AS key, count(*) AS hits FROM stored AS s GROUP BY 1) AS c
+             )';
+    -- Many transfers are filtered before SQL judges them. Conditions are an argument of limited
+    -- size.
+    by_filter := sizes.legs > 5000 AND octet_length(code.conditions::text) < 1000000;
+    IF by_filter THEN
+        EXECUTE 'WITH candidates AS MATERIALIZED (SELECT c.* FROM arx.alert_candidates($3, $6, $7, $11) AS c),
+                 facts AS MATERIALIZED (' || arx.transfer_facts_query(code.groups, true, code.needs, true) || '),
+                 found AS (
+                    SELECT $10 -> h.number AS rule, h.number, f.*, CASE h.number ' || code.used || ' END AS used
+                      FROM facts AS f CROSS JOIN LATERAL unnest(f.rules) AS h (number)
+                     WHERE CASE h.number ' || code.fires || ' END
+                 ), ' || storing || '
+                 SELECT (SELECT c.judged FROM candidates AS c WHERE c.relation IS NULL), (SELECT c.hits FROM counted AS c)'
+           INTO STRICT judged, hits
+          USING code.numbers, code.texts, $1, everything[1], everything[2], $2, $3, sizes.first_time, sizes.last_time, code.rules,
+                code.conditions;
+        IF judged IS NOT NULL THEN
+            RETURN;
+        END IF;
+        SELECT * INTO STRICT sizes FROM arx.transfers_to_judge($1, everything[1], everything[2], $2, $3);
+    END IF;
+    EXECUTE 'WITH facts AS MATERIALIZED (' || arx.transfer_facts_query(code.groups, sizes.legs > 5000, code.needs) || '),
+             found AS (
+                SELECT r.rule, h.number, f.*, CASE h.number ' || code.used || ' END AS used
+                  FROM facts AS f
+                 CROSS JOIN LATERAL (VALUES ' || code.cases || ') AS h (number, fires)
+                 CROSS JOIN LATERAL (SELECT $10 -> h.number) AS r (rule)
+                 WHERE (' || code.one_holds || ') AND h.fires
+             ), ' || storing || '
+             SELECT (SELECT count(*) FROM facts), (SELECT c.hits FROM counted AS c)'
        INTO STRICT judged, hits
-      USING code.numbers, code.texts, $1, '-infinity'::timestamptz, 'infinity'::timestamptz, $2, $3, sizes.first_time,
-            sizes.last_time, code.rules;
+      USING code.numbers, code.texts, $1, everything[1], everything[2], $2, $3, sizes.first_time, sizes.last_time, code.rules;
 END;
 $$;
 
@@ -657,12 +769,12 @@ BEGIN
     PERFORM arx.finish_refresh('wallet_alerts', run.until, run.epoch, total);
     RETURN QUERY
     SELECT k.rule, k.version, CASE WHEN k.key = ANY (paused) THEN 'paused' WHEN k.is_shadow THEN 'shadow' ELSE 'active' END,
-           total, coalesce((counts ->> k.key)::bigint, 0),
-           (SELECT count(*) FROM arx.wallet_alerts AS a
-             WHERE a.rule = k.rule AND a.rule_version = k.version AND a.raised_at = now())
+           total, coalesce((counts ->> k.key)::bigint, 0), coalesce(n.alerts, 0)
       FROM (SELECT r.value ->> 'rule' AS rule, (r.value ->> 'version')::integer AS version,
                    (r.value ->> 'is_shadow')::boolean AS is_shadow, (r.value ->> 'rule') || ' ' || (r.value ->> 'version') AS key
               FROM jsonb_array_elements(code.rules) AS r) AS k
+      LEFT JOIN (SELECT a.rule, a.rule_version, count(*) AS alerts FROM arx.wallet_alerts AS a
+                  WHERE a.raised_at = now() GROUP BY a.rule, a.rule_version) AS n ON n.rule = k.rule AND n.rule_version = k.version
      ORDER BY 1, 2;
 END;
 $$;

@@ -10,9 +10,11 @@ CREATE TABLE watchlist_state (
     activation_id bigint,
     model_version text,
     basis         text,
-    coverage      text
+    coverage      text,
+    -- Results by network, which are counted when everything is judged.
+    members       jsonb NOT NULL DEFAULT '{}'
 );
-COMMENT ON TABLE watchlist_state IS 'model, labels and coverage that rescreen_watchlists() depended on at its last run';
+COMMENT ON TABLE watchlist_state IS 'model, labels and coverage that rescreen_watchlists() depended on at its last run, and numbers of members';
 
 -- Notes members that were added or removed, so that a run asks for these alone. A member that is
 -- queued again costs a question, and no more. Without addresses: all of them.
@@ -62,6 +64,8 @@ $$;
 -- A row of changed_wallets().
 CREATE TYPE network_change AS (network text, touched text[], relabelled text[], whole boolean);
 
+-- The work of a run depends on what has changed: n transfers since the last one, the wallets near
+-- them, and the members among those, each by descents of indexes.
 CREATE FUNCTION rescreen_watchlists(everything boolean DEFAULT false)
     RETURNS TABLE (network text, members bigint, judged bigint, changed bigint)
     LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
@@ -82,7 +86,9 @@ DECLARE
     batch   text[];
     is_full boolean;
     total   bigint := 0;
-    written bigint;
+    removed jsonb;
+    written record;
+    added   bigint;
 BEGIN
     PERFORM arx.settle_awaited_transactions();
     SELECT * INTO STRICT run FROM arx.begin_refresh('watchlists');
@@ -101,7 +107,7 @@ BEGIN
     SELECT coalesce(jsonb_object_agg(b.network, b.addresses) FILTER (WHERE b.network IS NOT NULL AND b.addresses IS NOT NULL), '{}') AS members,
            coalesce(bool_or(b.network IS NULL OR b.number > 1000000), false) AS is_all
       INTO STRICT queued FROM by_network AS b;
-    SELECT true, now(), max(a.activation_id), arx.active_risk_model(), before.basis, arx.coverage_digest()
+    SELECT true, now(), max(a.activation_id), arx.active_risk_model(), before.basis, arx.coverage_digest(), '{}'::jsonb
       INTO STRICT present FROM arx.risk_model_activations AS a;
     -- Computed only if needed: half a million labels take a second.
     IF run.since IS NULL OR before.basis IS NULL OR cardinality(changes) > 0 THEN
@@ -113,14 +119,24 @@ BEGIN
                   IS DISTINCT FROM (present.activation_id, present.model_version, present.basis, present.coverage)
                OR EXISTS (SELECT FROM arx.changed_labels(run.since) AS l WHERE l.network IS NULL);
     IF is_full OR queued.is_all THEN
-        DELETE FROM arx.watchlist_results AS r
-         WHERE NOT EXISTS (SELECT FROM arx.watchlists AS w WHERE w.network = r.network AND w.address = r.address);
+        WITH gone AS (
+            DELETE FROM arx.watchlist_results AS r
+             WHERE NOT EXISTS (SELECT FROM arx.watchlists AS w WHERE w.network = r.network AND w.address = r.address)
+            RETURNING r.network
+        )
+        SELECT coalesce(jsonb_object_agg(n.network, n.number), '{}') INTO STRICT removed
+          FROM (SELECT g.network, count(*) AS number FROM gone AS g GROUP BY g.network) AS n;
     ELSE
         -- Work by what changed: a million members cost nothing here.
-        DELETE FROM arx.watchlist_results AS r
-         USING jsonb_each(queued.members) AS n, jsonb_array_elements_text(n.value) AS m (address)
-         WHERE r.network = n.key AND r.address = m.address
-           AND NOT EXISTS (SELECT FROM arx.watchlists AS w WHERE w.network = r.network AND w.address = r.address);
+        WITH gone AS (
+            DELETE FROM arx.watchlist_results AS r
+             USING jsonb_each(queued.members) AS n, jsonb_array_elements_text(n.value) AS m (address)
+             WHERE r.network = n.key AND r.address = m.address
+               AND NOT EXISTS (SELECT FROM arx.watchlists AS w WHERE w.network = r.network AND w.address = r.address)
+            RETURNING r.network
+        )
+        SELECT coalesce(jsonb_object_agg(n.network, n.number), '{}') INTO STRICT removed
+          FROM (SELECT g.network, count(*) AS number FROM gone AS g GROUP BY g.network) AS n;
     END IF;
     FOR one IN
         -- One descent of the index for each network.
@@ -135,6 +151,7 @@ BEGIN
         network := one;
         judged := 0;
         changed := 0;
+        added := 0;
         change := NULL;
         SELECT c.* INTO change
           FROM unnest(changes) AS c WHERE NOT is_full AND c.network = one;
@@ -156,8 +173,9 @@ BEGIN
                                        AND (arx.is_new_since(o.ingest_xid, run.since)
                                             OR (o.valid_from > before.looked_at AND o.valid_from <= now())
                                             OR (o.expires_at > before.looked_at AND o.expires_at <= now()))) AS n (address)
+                             -- By the index, for each of them: members may be many more.
                              WHERE EXISTS (SELECT FROM arx.watchlists AS w
-                                            WHERE w.network = one AND w.address = n.address)) AS d) AS m
+                                            WHERE w.network = one AND w.address = n.address OFFSET 0)) AS d) AS m
              GROUP BY m.number ORDER BY m.number
         LOOP
             judged := judged + cardinality(batch);
@@ -166,7 +184,9 @@ BEGIN
             ), differing AS (
                 SELECT a.*, r.score AS former_score, r.state AS former_state, r.category AS former_category, r.address IS NULL AS is_first
                   FROM answers AS a
-                  LEFT JOIN arx.watchlist_results AS r ON r.network = one AND r.address = a.address
+                  -- By the index, for each of a batch: the results may be many more.
+                  LEFT JOIN LATERAL (SELECT w.* FROM arx.watchlist_results AS w
+                                      WHERE w.network = one AND w.address = a.address OFFSET 0) AS r ON true
                  WHERE (r.score, r.band, r.state, r.model_version, r.category)
                        IS DISTINCT FROM (a.score, a.band, a.state, a.model_version, a.category) OR r.address IS NULL
             ), stored AS (
@@ -175,22 +195,30 @@ BEGIN
                     ON CONFLICT ON CONSTRAINT watchlist_results_pkey DO UPDATE
                    SET score = excluded.score, band = excluded.band, state = excluded.state,
                        model_version = excluded.model_version, category = excluded.category, changed_at = now()
+            ), noted AS (
+                INSERT INTO arx.watchlist_changes (network, address, former_score, score, former_state, state, former_category, category)
+                SELECT one, d.address, d.former_score, d.score, d.former_state, d.state, d.former_category, d.category
+                  FROM differing AS d WHERE NOT d.is_first
+                 ORDER BY d.address COLLATE "C"
             )
-            INSERT INTO arx.watchlist_changes (network, address, former_score, score, former_state, state, former_category, category)
-            SELECT one, d.address, d.former_score, d.score, d.former_state, d.state, d.former_category, d.category
-              FROM differing AS d WHERE NOT d.is_first
-             ORDER BY d.address COLLATE "C";
-            GET DIAGNOSTICS written = ROW_COUNT;
-            changed := changed + written;
+            SELECT count(*) FILTER (WHERE d.is_first) AS first, count(*) FILTER (WHERE NOT d.is_first) AS changed
+              INTO STRICT written FROM differing AS d;
+            added := added + written.first;
+            changed := changed + written.changed;
         END LOOP;
         total := total + judged;
-        members := (SELECT count(*) FROM arx.watchlist_results AS r WHERE r.network = one);
+        -- A million results take a while to count.
+        members := CASE WHEN is_full OR before.members -> one IS NULL
+                        THEN (SELECT count(*) FROM arx.watchlist_results AS r WHERE r.network = one)
+                        ELSE (before.members ->> one)::bigint - coalesce((removed ->> one)::bigint, 0) + added END;
+        present.members := present.members || jsonb_build_object(one, members);
         RETURN NEXT;
     END LOOP;
     INSERT INTO arx.watchlist_state AS s SELECT present.*
         ON CONFLICT (singleton) DO UPDATE
        SET looked_at = greatest(s.looked_at, excluded.looked_at), activation_id = excluded.activation_id,
-           model_version = excluded.model_version, basis = excluded.basis, coverage = excluded.coverage;
+           model_version = excluded.model_version, basis = excluded.basis, coverage = excluded.coverage,
+           members = excluded.members;
     PERFORM arx.finish_refresh('watchlists', run.until, run.epoch, total);
 END;
 $$;

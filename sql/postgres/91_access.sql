@@ -491,6 +491,8 @@ BEGIN
              'facts of both wallets of transfers that have become visible since a snapshot (NULL: all), within a range of times'),
                 ('transfers_to_judge', 'arx_reader', 'number and times of the transfers that transfer_facts() would read'),
                 ('transfer_facts_query', 'arx_reader', 'query of transfer_facts(), for few transfers or for many'),
+                ('alert_candidates', 'arx_operator',
+             'step of check_wallet_alerts(): sides of new transfers that rules may fire on, with facts about them'),
                 ('judge_transfers', 'arx_operator', 'step of check_wallet_alerts(): judges transfers, and stores the hits'),
                 ('wallet_alerts_wait', 'arx_operator',
              'true if check_wallet_alerts() has something to do, and the snapshot of that answer; the sidecar calls it'),

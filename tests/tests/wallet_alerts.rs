@@ -179,3 +179,221 @@ fn members_judged_where_they_may_have_changed_equal_all_members_judged() {
     // Fewer than judging about 22 members each time.
     assert!((1..30 * 20).contains(&judged), "{judged}");
 }
+
+/// A rule, the side that it judges, its condition, and the same in plain SQL over `public.facts`.
+const RULES: [(&str, &str, &str, &str); 14] = [
+    ("amount", "any", r#"{"fact": "amount", "op": ">=", "value": 95}"#, "amount >= 95"),
+    (
+        "dollars",
+        "sender",
+        r#"{"fact": "amount_usd", "op": "between", "value": [9900, 9990]}"#,
+        "amount_usd BETWEEN 9900 AND 9990",
+    ),
+    (
+        "unpriced",
+        "receiver",
+        r#"{"all": [{"fact": "amount_usd", "op": "unknown"}, {"fact": "amount", "op": ">", "value": 80}]}"#,
+        "amount_usd IS NULL AND amount > 80",
+    ),
+    ("hour", "any", r#"{"fact": "count_1h", "op": ">=", "value": 4}"#, "count_1h >= 4"),
+    (
+        "week",
+        "sender",
+        r#"{"all": [{"fact": "count_7d", "op": ">=", "value": 12}, {"not": {"fact": "count_24h", "op": ">", "value": 5}}]}"#,
+        "count_7d >= 12 AND NOT count_24h > 5",
+    ),
+    ("sum", "any", r#"{"fact": "sum_24h", "op": ">", "than": "amount", "times": 5.5}"#, "sum_24h > amount * 5.5"),
+    (
+        "sum_usd",
+        "receiver",
+        r#"{"any": [{"fact": "sum_usd_1h", "op": ">=", "value": 25000}, {"fact": "sum_usd_7d", "op": ">=", "value": 110000}]}"#,
+        "sum_usd_1h >= 25000 OR sum_usd_7d >= 110000",
+    ),
+    (
+        "below",
+        "sender",
+        r#"{"all": [{"fact": "below_10000_usd_24h", "op": ">=", "value": 4}, {"fact": "sum_usd_24h", "op": "<>", "value": 1}]}"#,
+        "below_10000_usd_24h >= 4 AND sum_usd_24h <> 1",
+    ),
+    (
+        "bad",
+        "any",
+        r#"{"all": [{"fact": "counterparty_kind", "op": "=", "value": "illicit"}, {"fact": "asset", "op": "in", "value": ["native", "t1"]}, {"fact": "amount", "op": ">", "value": 50}]}"#,
+        "counterparty_kind = 'illicit' AND asset IN ('native', 't1') AND amount > 50",
+    ),
+    (
+        "unlabelled",
+        "sender",
+        r#"{"all": [{"fact": "wallet_category", "op": "unknown"}, {"fact": "relation", "op": "=", "value": "internal_transfers"}, {"fact": "amount", "op": ">", "value": 60}]}"#,
+        "wallet_category IS NULL AND relation = 'internal_transfers' AND amount > 60",
+    ),
+    (
+        "watched",
+        "receiver",
+        r#"{"all": [{"fact": "counterparty_watched", "op": "=", "value": true}, {"fact": "wallet_watched", "op": "=", "value": false}]}"#,
+        "counterparty_watched AND NOT wallet_watched",
+    ),
+    ("idle", "any", r#"{"fact": "days_idle", "op": ">=", "value": 9}"#, "days_idle >= 9"),
+    (
+        "stranger",
+        "any",
+        r#"{"all": [{"fact": "is_new_counterparty", "op": "=", "value": true}, {"fact": "amount", "op": ">", "value": 40}]}"#,
+        "is_new_counterparty AND amount > 40",
+    ),
+    (
+        "everything",
+        "any",
+        r#"{"any": [
+        {"all": [{"fact": "amount", "op": "between", "value": [20, 24]}, {"fact": "days_idle", "op": ">=", "value": 0}, {"fact": "is_new_counterparty", "op": "known"}]},
+        {"all": [{"fact": "amount", "op": "=", "value": 25}, {"fact": "count_1h", "op": ">", "value": 0}, {"fact": "count_24h", "op": ">", "value": 0},
+                 {"fact": "count_7d", "op": ">", "value": 0}, {"fact": "sum_24h", "op": ">=", "value": 0}, {"fact": "below_10000_usd_24h", "op": ">=", "value": 0}]},
+        {"all": [{"fact": "amount", "op": "=", "value": 26}, {"any": [{"fact": "sum_usd_1h", "op": ">", "value": 0}, {"fact": "sum_usd_24h", "op": ">", "value": 0}, {"fact": "sum_usd_7d", "op": "unknown"}]}]}]}"#,
+        "amount BETWEEN 20 AND 24 AND days_idle >= 0 AND is_new_counterparty IS NOT NULL OR amount IN (25) AND true
+         OR amount = 26 AND (sum_usd_1h > 0 OR sum_usd_24h > 0 OR sum_usd_7d IS NULL)",
+    ),
+];
+
+/// Facts of all sides, each by comparing it with the others.
+const PLAIN: &str = "
+    DROP TABLE IF EXISTS public.sides CASCADE;
+    CREATE TABLE public.sides AS
+    SELECT s.*, row_number() OVER () AS id FROM (
+        SELECT l.from_address AS wallet, l.to_address AS counterparty, 'out' AS direction, l.* FROM public.legs AS l WHERE l.from_address IS NOT NULL
+        UNION ALL
+        SELECT l.to_address, l.from_address, 'in', l.* FROM public.legs AS l WHERE l.to_address IS NOT NULL) AS s;
+    CREATE INDEX ON public.sides (wallet, direction, \"timestamp\");
+    CREATE INDEX ON public.sides (wallet, counterparty, \"timestamp\");
+    ANALYZE public.sides;
+    CREATE TABLE IF NOT EXISTS public.judged (relation text, tx_hash text, log_index integer);
+    DROP TABLE IF EXISTS public.facts;
+    CREATE TABLE public.facts AS
+    SELECT s.id, s.relation, s.tx_hash, s.log_index, s.wallet AS address, s.counterparty, s.direction, s.asset, s.amount, s.amount_usd, w.*, d.*,
+           (SELECT l.category FROM arx.address_labels AS l WHERE l.address = s.wallet) AS wallet_category,
+           (SELECT c.kind FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category) WHERE l.address = s.counterparty) AS counterparty_kind,
+           EXISTS (SELECT FROM arx.watchlists AS m WHERE m.address = s.wallet) AS wallet_watched,
+           EXISTS (SELECT FROM arx.watchlists AS m WHERE m.address = s.counterparty) AS counterparty_watched,
+           (SELECT (extract(epoch FROM s.\"timestamp\" - max(p.\"timestamp\")) / 86400)::numeric FROM public.sides AS p
+             WHERE p.wallet = s.wallet AND p.\"timestamp\" < s.\"timestamp\") AS days_idle,
+           CASE WHEN s.counterparty IS NOT NULL THEN NOT EXISTS (SELECT FROM public.sides AS p
+             WHERE p.wallet = s.wallet AND p.counterparty = s.counterparty AND p.\"timestamp\" < s.\"timestamp\") END AS is_new_counterparty
+      FROM public.sides AS s
+     CROSS JOIN LATERAL (
+        SELECT count(*) AS count_7d, sum(p.amount_usd) AS sum_usd_7d FROM public.sides AS p
+         WHERE p.wallet = s.wallet AND p.direction = s.direction AND p.\"timestamp\" BETWEEN s.\"timestamp\" - interval '168 hours' AND s.\"timestamp\") AS w
+     CROSS JOIN LATERAL (
+        SELECT count(*) AS count_24h, sum(p.amount) FILTER (WHERE p.asset = s.asset) AS sum_24h, sum(p.amount_usd) AS sum_usd_24h,
+               count(*) FILTER (WHERE p.amount_usd >= 8000 AND p.amount_usd < 10000) AS below_10000_usd_24h,
+               count(*) FILTER (WHERE p.\"timestamp\" >= s.\"timestamp\" - interval '1 hour') AS count_1h,
+               sum(p.amount_usd) FILTER (WHERE p.\"timestamp\" >= s.\"timestamp\" - interval '1 hour') AS sum_usd_1h
+          FROM public.sides AS p
+         WHERE p.wallet = s.wallet AND p.direction = s.direction AND p.\"timestamp\" BETWEEN s.\"timestamp\" - interval '24 hours' AND s.\"timestamp\") AS d
+     WHERE NOT EXISTS (SELECT FROM public.judged AS j
+                        WHERE j.relation = s.relation AND j.tx_hash = s.tx_hash AND j.log_index IS NOT DISTINCT FROM s.log_index);
+    INSERT INTO public.judged SELECT DISTINCT f.relation, f.tx_hash, f.log_index FROM public.facts AS f";
+
+/// Random transfers of all three tables, with ties of time, within some days from a start.
+fn random_transfers(round: usize, count: usize, start: &str, days: usize) -> String {
+    let wallet = "'w' || floor(random() ^ 2 * 400)";
+    let time = format!("timestamptz '{start}' + floor(random() * {days} * 144) * interval '10 minutes'");
+    let usd = "CASE WHEN random() < 0.8 THEN round((6000 + random() * 5000)::numeric, 2) END";
+    format!(
+        "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, value_usd, status)
+         SELECT 'testnet', 'r{round}-' || n, n, {time}, {wallet}, CASE WHEN random() < 0.98 THEN {wallet} END, floor(random() * 1000) / 10, {usd},
+                (CASE WHEN random() < 0.05 THEN 'failed' ELSE 'confirmed' END)::arx.tx_status_enum
+           FROM generate_series(1, {count}) AS n;
+         INSERT INTO arx.internal_transfers (network, tx_hash, position, block_number, \"timestamp\", from_address, to_address, value, value_usd, succeeded)
+         SELECT 'testnet', 'i{round}-' || n, n % 3, n, {time}, {wallet}, CASE WHEN random() < 0.9 THEN {wallet} END, floor(random() * 100), {usd}, random() < 0.9
+           FROM generate_series(1, {count} / 4) AS n;
+         INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount, value_usd)
+         SELECT 'testnet', 't{round}-' || n, n % 2, n, {time}, 't' || floor(random() * 3), {wallet}, {wallet}, floor(random() * 100), {usd}
+           FROM generate_series(1, {count} / 4) AS n"
+    )
+}
+
+#[test]
+fn hits_of_random_histories_equal_one_sql_statement_a_rule() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("alert_histories").unwrap();
+    database
+        .query(
+            "INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
+             UPDATE arx.wallet_alert_rules SET state = 'retired';
+             INSERT INTO arx.address_labels (network, address, category, severity, source)
+             SELECT 'testnet', 'w' || n * 3, (ARRAY['exchange','scam','sanctions','mixer'])[1 + n % 4], 'high', 'x' FROM generate_series(1, 60) AS n;
+             INSERT INTO arx.watchlists (watchlist, network, address) SELECT 'w', 'testnet', 'w' || n * 17 FROM generate_series(1, 9) AS n;
+             CREATE VIEW public.legs AS
+             SELECT 'transactions' AS relation, t.tx_hash, NULL::integer AS log_index, t.\"timestamp\", t.from_address, t.to_address, 'native' AS asset,
+                    t.value AS amount, t.value_usd AS amount_usd
+               FROM arx.transactions AS t WHERE t.status <> 'failed' AND t.to_address IS NOT NULL
+             UNION ALL
+             SELECT 'internal_transfers', t.tx_hash, t.position, t.\"timestamp\", t.from_address, t.to_address, 'native', t.value, t.value_usd
+               FROM arx.internal_transfers AS t WHERE t.succeeded IS NOT FALSE
+             UNION ALL
+             SELECT 'token_transfers', t.tx_hash, t.log_index, t.\"timestamp\", t.from_address, t.to_address, t.token_address, t.amount, t.value_usd
+               FROM arx.token_transfers AS t",
+        )
+        .unwrap();
+    for (rule, side, condition, _) in RULES {
+        database
+            .query(&format!(
+                "SELECT arx.set_alert_rule('{rule}', '{condition}', 'test', side => '{side}', max_share => 1);
+                 SELECT arx.set_alert_rule_state('{rule}', 1, 'active')"
+            ))
+            .unwrap();
+    }
+    // Many transfers are filtered, unless memory is short; few are judged by SQL alone. Later
+    // rounds have rows between and before the earlier ones, and rows that are gone.
+    let gone = "DELETE FROM arx.transactions WHERE tx_hash LIKE 'r1-%7';";
+    let rounds = [
+        ("256MB", "", 4_000, "2024-03-01", 20),
+        ("256MB", "", 300, "2024-02-20", 40),
+        ("256MB", gone, 4_000, "2024-03-05", 40),
+        ("64kB", "", 3_700, "2024-03-01", 50),
+        ("256MB", "", 12, "2024-04-25", 30),
+    ];
+    for (round, (memory, change, count, start, days)) in rounds.into_iter().enumerate() {
+        let seed = format!("SELECT setseed(0.{round}26)");
+        database.query(&format!("{seed}; {change} {}", random_transfers(round, count, start, days))).unwrap();
+        let before = database.query("SELECT coalesce(max(hit_id), 0) FROM arx.wallet_alert_hits").unwrap();
+        database
+            .query(&format!("SET arx.graph_work_mem = '{memory}'; SELECT count(*) FROM arx.check_wallet_alerts()"))
+            .unwrap();
+        database.query(PLAIN).unwrap();
+        for (rule, side, _, condition) in RULES {
+            let side = match side {
+                "sender" => "direction = 'out'",
+                "receiver" => "direction = 'in'",
+                _ => "true",
+            };
+            let key = "relation, tx_hash, log_index, address, direction";
+            let ours = format!(
+                "SELECT {key}, h.facts FROM arx.wallet_alert_hits AS h WHERE h.rule = '{rule}' AND h.hit_id > {before} AND NOT h.is_retracted"
+            );
+            let plain = format!(
+                "SELECT {key}, (SELECT jsonb_object_agg(n, to_jsonb(f) -> n) FROM arx.wallet_alert_rules AS r,
+                                       unnest(arx.check_alert_condition(r.condition)) AS n WHERE r.rule = '{rule}')
+                   FROM public.facts AS f WHERE {side} AND ({condition})"
+            );
+            // Facts that cost much are gathered only where a rule may need them.
+            let facts = if rule == "everything" { "" } else { ", facts" };
+            let differing = database
+                .query(&format!(
+                    "WITH ours ({key}, facts) AS ({ours}), plain ({key}, facts) AS ({plain})
+                     SELECT count(*) FILTER (WHERE side = 1), count(*) FILTER (WHERE side = 2), (array_agg(d::text))[1],
+                            (SELECT count(*) > 0 FROM plain)
+                       FROM (SELECT 1 AS side, * FROM (SELECT {key}{facts} FROM ours EXCEPT ALL SELECT {key}{facts} FROM plain) AS a
+                             UNION ALL
+                             SELECT 2, * FROM (SELECT {key}{facts} FROM plain EXCEPT ALL SELECT {key}{facts} FROM ours) AS b) AS d"
+                ))
+                .unwrap();
+            assert!(differing.starts_with("0|0||"), "rule {rule} in round {round}: {differing}");
+            // Every rule fires on some of many transfers.
+            assert!(count < 1_000 || differing.ends_with('t'), "rule {rule} in round {round}: {differing}");
+        }
+    }
+    // Each hit is of one alert, and each alert has its hits.
+    let wrong = "SELECT count(*) FROM (SELECT h.alert_id, count(*) AS hits FROM arx.wallet_alert_hits AS h WHERE NOT h.is_retracted GROUP BY 1) AS h
+                   FULL JOIN (SELECT a.alert_id, a.hits FROM arx.wallet_alerts AS a WHERE a.state <> 'retracted') AS a USING (alert_id)
+                  WHERE h.hits IS DISTINCT FROM a.hits";
+    assert_eq!(database.query(wrong).unwrap(), "0");
+}

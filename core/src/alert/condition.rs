@@ -287,6 +287,10 @@ impl Condition {
         Ok(Self { root })
     }
 
+    pub(super) const fn root(&self) -> &Node {
+        &self.root
+    }
+
     /// Returns the facts that the condition names.
     #[must_use]
     pub fn facts(&self) -> BTreeSet<&'static str> {

@@ -26,8 +26,10 @@
 //! ```
 
 pub mod condition;
+pub mod filter;
 mod health;
 mod json_path;
+pub mod transfers;
 
 use std::fmt;
 use std::str::FromStr;

@@ -7,6 +7,7 @@ mod analytics;
 mod call;
 mod condition;
 mod graph;
+mod judging;
 mod label_index;
 mod partition;
 mod risk;

@@ -3,6 +3,7 @@
 mod array;
 mod datum;
 mod json;
+mod passed;
 mod wallet;
 
 use arx_core::address::Network;
@@ -13,6 +14,7 @@ use crate::spi;
 
 pub(crate) use array::TextArray;
 pub(crate) use json::JsonArgument;
+pub(crate) use passed::{SnapshotArgument, TimesArgument};
 pub(crate) use wallet::Wallet;
 
 /// Rejects NULL.

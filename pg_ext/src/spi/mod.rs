@@ -12,6 +12,7 @@ mod composed;
 mod evidence;
 mod graph;
 mod graph_facts;
+mod judged;
 mod labels;
 mod logs;
 mod networks;
@@ -35,6 +36,7 @@ pub(crate) use graph::{
     rows_between,
 };
 pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
+pub(crate) use judged::{JudgedRows, read_labels, read_scores, read_watched};
 pub(crate) use labels::{WalletLabel, categories_of, label_categories, labels_of, with_categories};
 pub(crate) use logs::{LogValue, log_label, log_transaction, restamp_row};
 pub(crate) use outcomes::{

