@@ -609,7 +609,10 @@ fn faults_of_redis_give_an_error_or_the_truth() {
     assert!(wait_until(LIMIT, equal).unwrap(), "{}", daemon.log());
 
     // A server that loads its log, which takes minutes until the test lets it go on: a reader gets
-    // the truth, and a writer the reason.
+    // the truth, and a writer the reason. A log of commands would be read on without a pause.
+    redis(port, &["BGREWRITEAOF"]);
+    let is_rewritten = || Ok(redis(port, &["INFO", "persistence"]).contains("aof_rewrite_in_progress:0"));
+    assert!(wait_until(LIMIT, is_rewritten).unwrap());
     run(Command::new("kill").args(["-KILL", &pid.to_string()])).unwrap();
     assert!(wait_until(LIMIT, || Ok(stack.ended(pid).is_some())).unwrap());
     let mut command = Command::new("redis-server");
