@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -339,7 +340,7 @@ fn redis_gets_the_ids_alone() {
                     c_wrong: 0 delivered, 2 failed\nd_events: 4 delivered, 0 failed\n";
     assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
     let number = database.redis_url().rsplit('=').next().unwrap().to_owned();
-    let mut cli = std::process::Command::new("redis-cli");
+    let mut cli = Command::new("redis-cli");
     cli.arg("-s").arg(stack.redis().socket()).args(["-n", &number, "XRANGE", "alerts", "-", "+"]);
     let entries = run(&mut cli).unwrap();
     let names_and_values = entries.lines().zip(entries.lines().skip(1));
@@ -380,4 +381,35 @@ fn a_commit_is_judged_and_delivered_without_a_schedule() {
     sidecar.wait().unwrap();
     assert!(arrived, "{:?}", receiver.requests());
     assert!(receiver.requests()[4].body.contains("t5"));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_judgement_that_is_running() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("delivery_stop").unwrap();
+    raise(&database);
+    // The next judgement waits for this session.
+    let mut holder = database.psql().stdin(Stdio::piped()).spawn().unwrap();
+    let mut commands = holder.stdin.take().unwrap();
+    commands.write_all(b"BEGIN; LOCK TABLE arx.wallet_alert_hits;\n").unwrap();
+    let locks = "SELECT count(*) FROM pg_locks WHERE relation = 'arx.wallet_alert_hits'::regclass AND granted = ";
+    let reached =
+        |granted: bool| wait_until(LIMIT, || Ok(database.query(&format!("{locks}{granted}"))? != "0")).unwrap();
+    assert!(reached(true));
+    database
+        .query(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
+             VALUES ('testnet', 't5', 5, '2024-01-03', 'c', 'x', 1, 'confirmed')",
+        )
+        .unwrap();
+    let mut sidecar = database.sidecar().unwrap().args(["deliver", "--judge"]).spawn().unwrap();
+    assert!(reached(false));
+    run(Command::new("kill").arg(sidecar.id().to_string())).unwrap();
+    let ended = wait_until(LIMIT, || Ok(sidecar.try_wait()?.is_some())).unwrap();
+    // The statement ends with it.
+    let cancelled = wait_until(LIMIT, || Ok(database.query(&format!("{locks}false"))? == "0")).unwrap();
+    drop(commands);
+    let _ = sidecar.kill();
+    holder.wait().unwrap();
+    assert!(ended && cancelled, "ended {ended}, cancelled {cancelled}");
 }

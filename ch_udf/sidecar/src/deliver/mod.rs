@@ -11,7 +11,7 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::error::{Chain, Doing, DoingTo, SidecarError};
-use crate::servers::postgres;
+use crate::servers::postgres::{self, Connection};
 use crate::settings::{Settings, read_secret};
 use mail::Mail;
 use pushed::Pushed;
@@ -192,11 +192,17 @@ async fn drain(settings: &Settings, destination: &Destination) -> Result<Deliver
 /// Judges transfers as they become visible, so that an alert is in its queues within a second of
 /// the commit, until the channel says to stop.
 pub(crate) async fn judge_until(settings: Settings, mut stopping: watch::Receiver<bool>) {
-    let mut session: Option<Client> = None;
+    let mut session: Option<Connection> = None;
     let mut seen = String::new();
     while !*stopping.borrow() {
-        let pause = match judge_step(&settings, &mut session, &mut seen).await {
-            Ok(()) => JUDGE_PAUSE,
+        let started = Instant::now();
+        let outcome = tokio::select! {
+            outcome = judge_step(&settings, &mut session, &mut seen) => outcome,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        let pause = match outcome {
+            // PostgreSQL has as much time without this load as with it.
+            Ok(()) => JUDGE_PAUSE.max(started.elapsed()),
             Err(error) => {
                 session = None;
                 tracing::error!(error = %Chain(&error), "judging transfers by alert rules failed");
@@ -206,6 +212,12 @@ pub(crate) async fn judge_until(settings: Settings, mut stopping: watch::Receive
         if tokio::time::timeout(pause, stopping.wait_for(|stop| *stop)).await.is_ok() {
             break;
         }
+    }
+    // What the statement has judged is not kept, and judged by the next run.
+    if let Some(connection) = session
+        && let Err(error) = connection.server.cancel().await
+    {
+        tracing::warn!(error = %Chain(&error), "a running judgement was not cancelled");
     }
 }
 
@@ -218,12 +230,16 @@ pub(crate) async fn judge_once(settings: &Settings) -> Result<(), SidecarError> 
 }
 
 /// Runs the rules if there is something to judge. Without news it costs one small query.
-async fn judge_step(settings: &Settings, session: &mut Option<Client>, seen: &mut String) -> Result<(), SidecarError> {
-    let client = match session.take() {
-        Some(client) => client,
-        None => postgres::connect(settings).await?.client,
+async fn judge_step(
+    settings: &Settings,
+    session: &mut Option<Connection>,
+    seen: &mut String,
+) -> Result<(), SidecarError> {
+    let connection = match session.take() {
+        Some(connection) => connection,
+        None => postgres::connect(settings).await?,
     };
-    let client = session.insert(client);
+    let client = &session.insert(connection).client;
     let row = client.query_one(WAITS, &[seen]).await.doing("look for transfers to judge")?;
     if row.get(1) {
         let raised: i64 = client.query_one(JUDGE, &[]).await.doing("judge transfers by alert rules")?.get(0);

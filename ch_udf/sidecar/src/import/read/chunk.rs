@@ -235,8 +235,8 @@ pub(crate) fn read_chunks<R: BufRead>(
 }
 
 /// Reads the lines of Parquet up to `rows` on one thread, parses them on one thread a parser, and
-/// passes chunks to `deliver` in their order. The threads take turns with batches of lines, of which
-/// each holds two, so that memory does not depend on the number of rows.
+/// passes chunks to `deliver` in their order. The threads take turns with batches of lines, of
+/// which each holds two, so that memory does not depend on the number of rows.
 ///
 /// # Errors
 /// The errors of [`read_chunks`].
