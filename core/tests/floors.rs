@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("graph/view", &["graph::types", "graph::error", "graph::budget", "graph::file"]),
     ("graph/query", &["graph", "label", "amount", "address"]),
     ("address", &[]),
-    ("alert", &[]),
+    ("alert", &["graph"]),
     ("amount.rs", &[]),
     ("analytics", &["address"]),
     ("behaviour.rs", &["amount"]),

@@ -340,7 +340,7 @@ struct Start {
     before: usize,
 }
 
-/// Returns PL/pgSQL's handler. It is looked for once: to find a library asks the file system.
+/// Returns PL/pgSQL's handler. It is looked up once, because that accesses the file system.
 ///
 /// # Safety
 /// In a backend.

@@ -209,7 +209,7 @@ BEGIN
             RETURN QUERY
             SELECT 'sync_standbys_missing', NULL::text, greatest(n.needed - n.connected, 0)::double precision, true,
                    format('%s of %s are connected, synchronous_standby_names is ''%s''', n.connected, n.needed, n.names),
-                   CASE WHEN n.connected < n.needed THEN 'ALTER SYSTEM SET synchronous_standby_names = '''';' END
+                   CASE WHEN n.connected < n.needed THEN 'ALTER SYSTEM SET synchronous_standby_names = ''''; SELECT pg_reload_conf();' END
               FROM (SELECT v.names, coalesce(substring(v.names FROM '(?i)^\s*(?:any|first)?\s*(\d+)\s*\(')::integer, 1) AS needed,
                            (SELECT count(*) FROM pg_stat_replication AS r WHERE r.sync_state IN ('sync', 'quorum')) AS connected
                       FROM (SELECT current_setting('synchronous_standby_names') AS names) AS v) AS n;
@@ -267,15 +267,16 @@ BEGIN
         IF current_setting('archive_mode') = 'always' OR (current_setting('archive_mode') = 'on' AND NOT is_standby) THEN
             present_lsn := CASE WHEN is_standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END;
             RETURN QUERY
-            -- An idle server archives nothing. The first page of a file holds no news.
+            -- An idle server archives nothing. The first page of a segment is only its header. With
+            -- archive_timeout, a segment that is not full becomes due later.
             SELECT 'archive_age_seconds', NULL::text,
-                   CASE WHEN w.bytes > 8192
+                   CASE WHEN w.bytes > CASE WHEN current_setting('archive_timeout') = '0' THEN 8192 ELSE w.size END
                         THEN extract(epoch FROM at_present - coalesce(w.last_archived_time, w.stats_reset, pg_postmaster_start_time()))
                         ELSE 0 END::double precision,
                    true, format('%s wait since %s', pg_size_pretty(w.bytes), coalesce(w.last_archived_wal, 'the first file')),
                    CASE WHEN current_setting('archive_timeout') = '0'
                         THEN 'ALTER SYSTEM SET archive_timeout = ''5min''; SELECT pg_reload_conf();' END
-              FROM (SELECT a.*, greatest(pg_wal_lsn_diff(present_lsn, '0/0') - f.until, 0)::bigint AS bytes
+              FROM (SELECT a.*, s.size, greatest(pg_wal_lsn_diff(present_lsn, '0/0') - f.until, 0)::bigint AS bytes
                       FROM pg_stat_archiver AS a
                      CROSS JOIN (SELECT s.setting::bigint AS size FROM pg_settings AS s WHERE s.name = 'wal_segment_size') AS s
                      -- The position after the archived file. Names of timelines have none.

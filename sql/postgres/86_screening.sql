@@ -90,13 +90,14 @@ CREATE FUNCTION screening_facts(
     AS $$
 #variable_conflict use_column
 BEGIN
-    -- Both functions return the wallets in the order in which they are named.
+    -- screen_wallets() has a row for each name in their order, score_wallets() one for each wallet:
+    -- a wallet may send to itself.
     WITH wallets AS MATERIALIZED (
         SELECT w.*, x.sanctions_in, x.sanctions_out, x.illicit_share_in, x.illicit_share_out, x.complete, x.reason, r.model_version,
                CASE WHEN r.state <> 'unknown' THEN r.score END AS score
           FROM (VALUES (1, $2, 'out', $3), (2, $3, 'in', $2)) AS w (place, address, direction, counterparty)
-          JOIN arx.screen_wallets(ARRAY[$2, $3], $1, max_hops => 2, max_fan_out => 200) WITH ORDINALITY AS x ON x.ordinality = w.place
-          JOIN arx.score_wallets(ARRAY[$2, $3], $1) WITH ORDINALITY AS r ON r.ordinality = w.place
+          LEFT JOIN arx.screen_wallets(ARRAY[$2, $3], $1, max_hops => 2, max_fan_out => 200) WITH ORDINALITY AS x ON x.ordinality = w.place
+          LEFT JOIN arx.score_wallets(ARRAY[$2, $3], $1) AS r ON r.address = w.address
     ), labels AS MATERIALIZED (
         SELECT DISTINCT ON (l.address) l.address, l.category, c.kind
           FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category)

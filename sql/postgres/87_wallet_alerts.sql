@@ -240,7 +240,7 @@ BEGIN
                   FROM needed_pairs AS p
                   JOIN legs AS l ON l.network = p.network AND least(l.from_address COLLATE "C", l.to_address) = p.one
                                 AND greatest(l.from_address COLLATE "C", l.to_address) = p.other
-                                -- Of a burn, both would be its sender.
+                                -- The sender of a burn would be both of them.
                                 AND l.from_address IS NOT NULL AND l.to_address IS NOT NULL
                  GROUP BY p.network, p.one, p.other) AS e)' END || ',
     pair_number AS MATERIALIZED (

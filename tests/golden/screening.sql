@@ -7,6 +7,10 @@ SELECT s.decision, r ->> 'rule' AS rule, r ->> 'verdict' AS verdict, r ->> 'dire
   FROM arx.screen_transfer('testnet', 'x', 'bad', 'native', 5) AS s, jsonb_array_elements(s.reasons) AS r;
 SELECT s.decision, r ->> 'rule' AS rule FROM arx.screen_transfer('testnet', 'near', 'y', 'native', 5) AS s, jsonb_array_elements(s.reasons) AS r;
 SELECT decision, reasons, facts -> 'sender' ->> 'amount' AS amount FROM arx.screen_transfer('testnet', 'x', 'y', 'native', 0.000000000000000001);
+-- A wallet that sends to itself is both sides.
+SELECT s.decision, r ->> 'rule' AS rule, r ->> 'direction' AS direction, s.facts -> 'sender' ->> 'wallet_category' AS sender,
+       s.facts -> 'receiver' ->> 'counterparty_category' AS receiver, s.complete IS NOT NULL AS is_answered
+  FROM arx.screen_transfer('testnet', 'bad', 'bad', 'native', 5) AS s, jsonb_array_elements(s.reasons) AS r;
 -- A wallet of a watchlist.
 INSERT INTO arx.watchlists (watchlist, network, address, customer) VALUES ('customers', 'testnet', 'y', 'C-1');
 SELECT s.decision, r ->> 'rule' AS rule FROM arx.screen_transfer('testnet', 'x', 'y', 'native', 1) AS s, jsonb_array_elements(s.reasons) AS r;

@@ -6,8 +6,10 @@ use std::process::Command;
 
 use anyhow::Result;
 use arx_stack::account::Account;
-use arx_stack::process::run;
+use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack};
+
+use crate::daemon::LIMIT;
 
 /// The server's folders, and the database that it is asked about.
 #[derive(Debug)]
@@ -79,4 +81,14 @@ impl<'a> Replica<'a> {
     fn program(&self, name: &str) -> Command {
         self.account.command(Path::new(self.stack.cluster().program(name).get_program()))
     }
+}
+
+/// Waits until a query of a server gives an answer.
+pub fn wait_for(query: impl Fn(&str) -> Result<String>, sql: &str, answer: &str) {
+    let mut last = String::new();
+    let is_there = wait_until(LIMIT, || {
+        last = query(sql).unwrap_or_else(|error| format!("{error:#}"));
+        Ok(last == answer)
+    });
+    assert!(is_there.unwrap(), "{sql}: {last}, not {answer}");
 }

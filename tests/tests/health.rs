@@ -3,21 +3,10 @@
 
 use std::process::Command;
 
-use arx_stack::process::wait_until;
 use arx_stack::{Database, Stack, StackOptions};
-use arx_tests::daemon::{Daemon, LIMIT, sidecar};
+use arx_tests::daemon::{Daemon, sidecar};
 use arx_tests::redis::{redis_of, wallet};
-use arx_tests::replica::Replica;
-
-/// Waits until a query of a server gives an answer.
-fn wait_for(query: impl Fn(&str) -> anyhow::Result<String>, sql: &str, answer: &str) {
-    let mut last = String::new();
-    let is_there = wait_until(LIMIT, || {
-        last = query(sql).unwrap_or_else(|error| format!("{error:#}"));
-        Ok(last == answer)
-    });
-    assert!(is_there.unwrap(), "{sql}: {last}, not {answer}");
-}
+use arx_tests::replica::{Replica, wait_for};
 
 #[test]
 fn replication_is_measured_where_it_can_be() {

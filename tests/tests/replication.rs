@@ -1,27 +1,15 @@
 //! Synchronous replication: commits that wait for a standby, a standby and its slot that health
 //! reports, and a promotion in the middle of writes, which the sidecar follows without loss.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack, StackOptions};
+use arx_tests::daemon::{Daemon, LIMIT};
 use arx_tests::fixtures::{TESTNET, insert};
-use arx_tests::replica::Replica;
-
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// Waits until a query of a server gives an answer.
-fn wait_for(query: impl Fn(&str) -> anyhow::Result<String>, sql: &str, answer: &str) {
-    let mut last = String::new();
-    let is_there = wait_until(LIMIT, || {
-        last = query(sql).unwrap_or_else(|error| format!("{error:#}"));
-        Ok(last == answer)
-    });
-    assert!(is_there.unwrap(), "{sql}: {last}, not {answer}");
-}
+use arx_tests::replica::{Replica, wait_for};
 
 /// Changes a setting of a server, which reads it again.
 fn set(query: impl Fn(&str) -> anyhow::Result<String>, name: &str, value: &str) {
@@ -93,7 +81,7 @@ fn a_commit_waits_for_its_synchronous_standby_and_health_names_one_that_is_gone(
     assert!(
         reported.starts_with("1 commits wait for a synchronous standby that is gone")
             && reported.contains("0 of 1 are connected, synchronous_standby_names is 'near'")
-            && reported.ends_with("ALTER SYSTEM SET synchronous_standby_names = '';"),
+            && reported.ends_with("ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf();"),
         "{reported}"
     );
     let held = "SELECT object, value > 2e6, statement FROM arx.health_check() WHERE name = 'slot_wal'";
@@ -122,33 +110,6 @@ fn a_commit_waits_for_its_synchronous_standby_and_health_names_one_that_is_gone(
     }
 }
 
-/// A running daemon, which is stopped when it goes out of scope.
-struct Daemon {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Daemon {
-    fn start(stack: &Stack, database: &Database<'_>, url: &str) -> Self {
-        let log = stack.folder().join("daemon.log");
-        let mut command = database.sidecar().unwrap();
-        command.env("ARX_POSTGRES_URL", url).arg("run").stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
-        Self { child, log }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
-        let _ = self.child.wait();
-    }
-}
-
 /// A transaction of its own, by number.
 fn row(number: usize) -> String {
     format!(
@@ -167,7 +128,7 @@ fn a_promotion_in_the_middle_of_writes_loses_nothing_that_was_committed() {
     // The daemon and the writers know both servers, and nothing of what happens to them.
     let hosts = format!("{},{}", stack.cluster().host().display(), standby.socket().display());
     let url = format!("host={hosts} user=postgres dbname={}", primary.name());
-    let daemon = Daemon::start(&stack, &primary, &url);
+    let daemon = Daemon::start(&primary, &[("ARX_POSTGRES_URL", &url)], stack.folder());
     let writable = format!("{url} target_session_attrs=read-write connect_timeout=5");
     let (next, committed, is_over) = (AtomicUsize::new(1), Mutex::new(Vec::new()), AtomicBool::new(false));
     let write = || {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 #[derive(Default)]
 struct Engine {
     exists: bool,
+    mappings: Value,
     /// Documents of the index with their versions.
     documents: BTreeMap<String, (i64, Value)>,
     bulks: usize,
@@ -22,6 +23,10 @@ struct Engine {
     /// Versions that came again, or late.
     repeated: usize,
     authorization: Option<String>,
+    /// Addresses that get 400, as do all that contain "bad".
+    refused: Vec<&'static str>,
+    /// Documents that each deletion has deleted.
+    deletions: Vec<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +43,8 @@ enum Fault {
     Denied,
     Fine,
 }
+
+const DELETION: &str = "/wallets/_delete_by_query?conflicts=proceed&max_docs=";
 
 fn serve(engine: Arc<Mutex<Engine>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -72,10 +79,23 @@ fn answer(stream: &TcpStream, engine: &Mutex<Engine>) -> Option<()> {
     let mut engine = engine.lock().unwrap();
     engine.authorization = headers.get("authorization").cloned();
     let (status, text) = match (method.as_str(), path.as_str()) {
-        ("HEAD", "/wallets") => (if engine.exists { 200 } else { 404 }, String::new()),
+        ("GET", "/wallets/_mapping") if engine.exists => {
+            (200, json!({"wallets": {"mappings": engine.mappings}}).to_string())
+        }
+        ("GET", "/wallets/_mapping") => (404, json!({"error": "index_not_found_exception"}).to_string()),
+        ("DELETE", "/wallets") if engine.exists => {
+            engine.exists = false;
+            engine.documents.clear();
+            (200, json!({"acknowledged": true}).to_string())
+        }
+        ("DELETE", "/wallets") => (404, json!({"error": "index_not_found_exception"}).to_string()),
+        ("PUT", "/wallets") if engine.exists => {
+            (400, json!({"error": {"type": "resource_already_exists_exception"}}).to_string())
+        }
         ("PUT", "/wallets") => {
             let mappings: Value = serde_json::from_str(&body).unwrap();
             assert_eq!(mappings["mappings"]["properties"]["address"]["type"], "keyword");
+            engine.mappings = mappings["mappings"].clone();
             engine.exists = true;
             (200, json!({"acknowledged": true}).to_string())
         }
@@ -98,20 +118,28 @@ fn answer(stream: &TcpStream, engine: &Mutex<Engine>) -> Option<()> {
             }
         }
         ("POST", "/wallets/_refresh") => (200, "{}".to_owned()),
-        ("POST", "/wallets/_delete_by_query?conflicts=proceed") => {
+        ("POST", path) if path.starts_with(DELETION) => {
+            let most: usize = path[DELETION.len()..].parse().unwrap();
             let query: Value = serde_json::from_str(&body).unwrap();
-            let limit = query["query"]["range"]["synced"]["lt"].as_i64().unwrap();
-            let before = engine.documents.len();
-            engine.documents.retain(|_, (_, source)| source["synced"].as_i64().unwrap() >= limit);
-            (200, json!({"deleted": before - engine.documents.len()}).to_string())
+            let query = &query["query"]["bool"];
+            let limit = query["filter"][0]["range"]["synced"]["lt"].as_i64().unwrap();
+            let kept = query["must_not"][0]["ids"]["values"].as_array().unwrap();
+            let mut deleted = 0;
+            engine.documents.retain(|id, (_, source)| {
+                let is_old = source["synced"].as_i64().unwrap() < limit && !kept.contains(&json!(id));
+                let stays = !is_old || deleted == most;
+                deleted += usize::from(!stays);
+                stays
+            });
+            engine.deletions.push(deleted);
+            (200, json!({"deleted": deleted, "version_conflicts": 0, "failures": []}).to_string())
         }
         other => panic!("the API has no {other:?}"),
     };
     let mut stream = stream;
-    let body = if method == "HEAD" { "" } else { &text };
     write!(
         stream,
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
         text.len()
     )
     .ok()
@@ -132,7 +160,7 @@ fn store(engine: &mut Engine, body: &str, fault: Fault) -> String {
         let stored = engine.documents.get(&id).map(|(version, _)| *version);
         let status = match stored {
             _ if number == 1 && fault == Fault::BusyItem => 429,
-            _ if source["address"] == "bad" => 400,
+            _ if source["address"].as_str().is_some_and(|a| a.contains("bad") || engine.refused.contains(&a)) => 400,
             Some(stored) if stored > version => 409,
             Some(_) => 200,
             None => 201,
@@ -228,4 +256,133 @@ fn an_interrupted_pass_goes_on_after_its_last_batch() {
         let (code, text) = sync(&database, url, arguments);
         assert!(code != Some(0) && text.contains(message) && !text.contains("s3cr3t"), "{text}");
     }
+}
+
+#[test]
+fn a_stored_wallet_that_is_refused_later_stays() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("search_refused").unwrap();
+    database.query(ROWS).unwrap();
+    let engine = Arc::new(Mutex::new(Engine::default()));
+    let url = serve(Arc::clone(&engine));
+    let (code, text) = sync(&database, &url, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    // Documents of wallets that are gone are more than one request deletes.
+    {
+        let mut engine = engine.lock().unwrap();
+        engine.refused = vec!["w005"];
+        engine.deletions.clear();
+        engine.documents.extend((0..10_005).map(|n| (format!("testnet:gone{n}"), (0, json!({"synced": 0})))));
+    }
+    // A later transaction, so that the snapshot of the next pass is a later one.
+    database.query("DELETE FROM arx.wallet_profiles WHERE wallet_address = 'w006'").unwrap();
+    let (code, text) = sync(&database, &url, &[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("23 wallets sent, 0 stored in a newer version, 10006 deleted, 1 set aside"), "{text}");
+    assert!(text.contains("their older versions stay in the index"), "{text}");
+    {
+        let engine = engine.lock().unwrap();
+        assert_eq!((engine.documents.len(), engine.documents.contains_key("testnet:w005")), (24, true));
+        assert_eq!(engine.deletions, [10_000, 6, 0]);
+    }
+    // Too many refused documents to name: nothing is deleted.
+    let many = "INSERT INTO arx.wallet_profiles (wallet_address, network_type) \
+                SELECT 'bad' || n, 'testnet' FROM generate_series(1, 1000) AS n";
+    database.query(many).unwrap();
+    database.query("DELETE FROM arx.wallet_profiles WHERE wallet_address = 'w007'").unwrap();
+    let (code, text) = sync(&database, &url, &[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("0 deleted, 1001 set aside") && text.contains("wallets that are gone stay"), "{text}");
+    assert_eq!(engine.lock().unwrap().documents.len(), 24);
+}
+
+#[test]
+fn a_continued_pass_remembers_what_was_refused() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("search_rejects").unwrap();
+    database.query(ROWS).unwrap();
+    let bad = "INSERT INTO arx.wallet_profiles (wallet_address, network_type) VALUES ('bad', 'testnet')";
+    database.query(bad).unwrap();
+    let engine = Arc::new(Mutex::new(Engine::default()));
+    let url = serve(Arc::clone(&engine));
+    let set = |faults: &[Fault]| {
+        let mut engine = engine.lock().unwrap();
+        (engine.faults, engine.bulks) = (faults.to_vec(), 0);
+    };
+    let path = database.data_folder().join("search.rejects");
+    let line = |name: &str| format!("\"testnet:{name}\"\t\"some_exception: because\"\n");
+    set(&[Fault::Fine, Fault::Denied]);
+    assert_eq!(sync(&database, &url, &[]).0, Some(1));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), line("bad"));
+    set(&[]);
+    let (code, text) = sync(&database, &url, &[]);
+    assert_eq!(
+        (code, text.contains("interrupted pass"), text.contains("1 set aside")),
+        (Some(2), true, true),
+        "{text}"
+    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), line("bad"));
+    // The second part of a pass adds to the file, and a new pass begins it again.
+    database
+        .query("INSERT INTO arx.wallet_profiles (wallet_address, network_type) VALUES ('xbad', 'testnet')")
+        .unwrap();
+    for _ in 0..2 {
+        set(&[Fault::Fine, Fault::Denied]);
+        assert_eq!(sync(&database, &url, &[]).0, Some(1));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), line("bad"));
+        set(&[]);
+        let (code, text) = sync(&database, &url, &[]);
+        assert_eq!((code, text.contains("2 set aside")), (Some(2), true), "{text}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), line("bad") + &line("xbad"));
+    }
+    // The first part of a pass is of no use if the index is gone.
+    set(&[Fault::Fine, Fault::Denied]);
+    assert_eq!(sync(&database, &url, &[]).0, Some(1));
+    set(&[]);
+    {
+        let mut engine = engine.lock().unwrap();
+        engine.exists = false;
+        engine.documents.clear();
+    }
+    let (code, text) = sync(&database, &url, &[]);
+    assert_eq!((code, text.contains("25 wallets sent, 0 stored")), (Some(2), true), "{text}");
+}
+
+#[test]
+fn an_index_belongs_to_one_database() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("search_owner").unwrap();
+    let other = stack.database("search_stranger").unwrap();
+    database.query(ROWS).unwrap();
+    other.query(ROWS).unwrap();
+    other.query("DELETE FROM arx.wallet_profiles WHERE wallet_address > 'w003'").unwrap();
+    let engine = Arc::new(Mutex::new(Engine::default()));
+    let url = serve(Arc::clone(&engine));
+    let (code, text) = sync(&database, &url, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let owner = engine.lock().unwrap().mappings["_meta"]["arx_source"].as_str().unwrap().to_owned();
+    let before = engine.lock().unwrap().documents.clone();
+    let (code, text) = sync(&other, &url, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&format!("holds the wallets of database {owner}")) && text.contains("--restart"), "{text}");
+    assert!(engine.lock().unwrap().documents == before);
+    // After a restore to an earlier time, the documents are newer than the database.
+    for (version, source) in engine.lock().unwrap().documents.values_mut() {
+        *version = i64::MAX;
+        source["synced"] = json!(i64::MAX);
+    }
+    let (code, text) = sync(&database, &url, &[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("0 wallets sent, 25 stored in a newer version, 0 deleted, 0 set aside"), "{text}");
+    assert!(text.contains("25 documents in the index are newer than this pass"), "{text}");
+    let (code, text) = sync(&database, &url, &["--restart"]);
+    assert_eq!((code, text.contains("25 wallets sent, 0 stored")), (Some(0), true), "{text}");
+    // On purpose, another database takes the name of the index.
+    let (code, text) = sync(&other, &url, &["--restart"]);
+    assert_eq!((code, text.contains("3 wallets sent, 0 stored")), (Some(0), true), "{text}");
+    assert_eq!(engine.lock().unwrap().documents.len(), 3);
+    // An index that names no database is not taken over.
+    engine.lock().unwrap().mappings = json!({});
+    let (code, text) = sync(&other, &url, &[]);
+    assert_eq!((code, text.contains("does not say which database")), (Some(1), true), "{text}");
 }

@@ -259,10 +259,10 @@ fn checked(fact: FactValue, check: &Check, facts: &FactValues) -> Outcomes {
             Some(FactValue::Open) | None => Outcomes::ANY,
         },
         (Check::In(values), fact) => {
-            let is_none = values
+            let no_match = values
                 .iter()
                 .fold(Outcomes::TRUE, |none, value| none.and(compared(Operator::Equal, fact, *value).not()));
-            is_none.not()
+            no_match.not()
         }
         (Check::Between(low, high), fact) => {
             compared(Operator::GreaterOrEqual, fact, *low).and(compared(Operator::LessOrEqual, fact, *high))
@@ -306,7 +306,7 @@ mod tests {
     const NATIVE: FactValue = FactValue::Text(TextId(0));
 
     #[test]
-    fn what_is_certainly_false_or_unknown_is_filtered_out() {
+    fn conditions_that_are_certainly_false_or_unknown_do_not_pass() {
         let number = FactValue::Number;
         let large = json!({"fact": "amount", "op": ">=", "value": 10});
         assert!(may_hold(&large, &[("amount", number(11.0))]));

@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
@@ -19,7 +20,7 @@ use thiserror::Error;
 
 use super::condition::{FACTS, FactGroup};
 use super::filter::{ConditionFilter, FACT_COUNT, FactValue, FactValues, TextId, Texts};
-use crate::graph::{Interrupt, U256};
+use crate::graph::{Interrupt, Pace, U256};
 
 /// Microseconds of the periods. Hours, because a day of a time zone may have 23 or 25 of them.
 const HOUR: i64 = 3_600_000_000;
@@ -38,8 +39,8 @@ const BELOW_10000_USD: std::ops::Range<u64> = 800_000..1_000_000;
 /// Periods that are read on their own; beyond that, the gaps between them are read as well.
 const MAX_PERIODS: usize = 16;
 
-/// Sides of transfers between two checks for cancellation.
-const SIDES_PER_CHECK: usize = 4_096;
+/// Steps between two checks for cancellation: a transfer, a side, or a rule that judges a side.
+const STEPS_PER_CHECK: usize = 4_096;
 
 /// Bytes of a wallet in addition to its address: entries of the tables, and spare capacity.
 const WALLET_BYTES: usize = 160;
@@ -50,13 +51,16 @@ const MIN_ROOM: usize = 256;
 /// Bytes of an entry in the table of pairs, with spare capacity.
 const PAIR_BYTES: usize = 48;
 
+/// Bytes of an entry in the table of amounts, with the old table while it grows.
+const AMOUNT_BYTES: usize = 136;
+
 /// A reason for which transfers cannot be judged here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Unfit {
     /// The budget does not suffice.
     #[error("the transfers need more memory than the budget")]
     Memory,
-    /// A sum of amounts is beyond 256 bits.
+    /// A sum of amounts within a day is beyond 256 bits.
     #[error("a sum of amounts exceeds 2^256 - 1")]
     Sum,
     /// A value is missing, negative, not finite, too large, or has more decimals than its column
@@ -251,22 +255,43 @@ struct Sliding {
 }
 
 impl Sliding {
-    fn add(&mut self, row: &Row) -> Result<(), Unfit> {
+    /// Adds a side. Memory for amounts is booked from `bytes_left`.
+    fn add(&mut self, row: &Row, bytes_left: &mut usize) -> Result<(), Unfit> {
         self.usd_1h.add(row.usd());
         self.usd_24h.add(row.usd());
         self.usd_7d.add(row.usd());
         self.below_10000 += u64::from(is_below_10000(row));
-        let amount = self.amount(row.asset);
+        let (first, first_amount) = self.first_amount.get_or_insert((row.asset, U256::ZERO));
+        let amount = if *first == row.asset {
+            first_amount
+        } else {
+            match self.amounts.entry(row.asset) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    book(bytes_left, AMOUNT_BYTES)?;
+                    entry.insert(U256::ZERO)
+                }
+            }
+        };
         *amount = amount.checked_add(row.amount).ok_or(Unfit::Sum)?;
         Ok(())
     }
 
-    fn amount(&mut self, asset: TextId) -> &mut U256 {
-        let (first, amount) = self.first_amount.get_or_insert((asset, U256::ZERO));
-        if *first == asset { amount } else { self.amounts.entry(asset).or_insert(U256::ZERO) }
+    /// Returns the bytes that [`Self::add`] has booked.
+    fn booked(&self) -> usize {
+        self.amounts.len() * with_room(AMOUNT_BYTES)
     }
 
-    /// Removes the sides before the periods that end at a time.
+    /// Returns the amount of an asset, if a side with it has been added.
+    fn amount(&mut self, asset: TextId) -> Option<&mut U256> {
+        match &mut self.first_amount {
+            Some((first, amount)) if *first == asset => Some(amount),
+            _ => self.amounts.get_mut(&asset),
+        }
+    }
+
+    /// Removes the sides before the periods that end at a time. It comes before the sides of that
+    /// time are added, so that no sum ever holds more than its period.
     fn advance(&mut self, sides: &[Side], rows: &[Row], time: i64) {
         while let Some(row) = before(sides, rows, self.hour, time.saturating_sub(HOUR)) {
             self.usd_1h.remove(row.usd());
@@ -275,7 +300,9 @@ impl Sliding {
         while let Some(row) = before(sides, rows, self.day, time.saturating_sub(DAY)) {
             self.usd_24h.remove(row.usd());
             self.below_10000 -= u64::from(is_below_10000(row));
-            *self.amount(row.asset) -= row.amount;
+            if let Some(amount) = self.amount(row.asset) {
+                *amount -= row.amount;
+            }
             self.day += 1;
         }
         while let Some(row) = before(sides, rows, self.week, time.saturating_sub(WEEK)) {
@@ -290,7 +317,7 @@ impl Sliding {
             count_1h: (end - self.hour) as u64,
             count_24h: (end - self.day) as u64,
             count_7d: (end - self.week) as u64,
-            sum_24h: *self.amount(asset),
+            sum_24h: self.amount(asset).copied().unwrap_or_default(),
             sum_usd_1h: self.usd_1h.sum(),
             sum_usd_24h: self.usd_24h.sum(),
             sum_usd_7d: self.usd_7d.sum(),
@@ -490,16 +517,14 @@ impl TransferSet {
         }
     }
 
-    /// Books memory, and a quarter more for spare capacity: see [`make_room`].
     fn book(&mut self, bytes: usize) -> Result<(), Unfit> {
-        self.bytes_left = self.bytes_left.checked_sub(bytes + bytes / 4).ok_or(Unfit::Memory)?;
-        Ok(())
+        book(&mut self.bytes_left, bytes)
     }
 
-    fn network(&mut self, network: &str) -> TextId {
+    fn network(&mut self, network: &str) -> Result<TextId, Unfit> {
         match self.rows.last() {
-            Some(last) if self.texts.text(last.network) == network => last.network,
-            _ => self.texts.id(network),
+            Some(last) if self.texts.text(last.network) == network => Ok(last.network),
+            _ => self.text(network),
         }
     }
 
@@ -542,7 +567,7 @@ impl TransferSet {
     /// # Errors
     /// [`Unfit::Memory`].
     pub fn add_new(&mut self, transfer: &Transfer<'_>) -> Result<(), Unfit> {
-        let network = self.network(transfer.network);
+        let network = self.network(transfer.network)?;
         let from = transfer.from.map(|address| self.wallet(network, address)).transpose()?;
         let to = transfer.to.map(|address| self.wallet(network, address)).transpose()?;
         self.book(transfer.tx_hash.len())?;
@@ -554,12 +579,12 @@ impl TransferSet {
         self.add(transfer, network, (from, to), hash_start, true)
     }
 
-    /// Adds an older transfer, as far as it belongs to wallets of new ones.
+    /// Adds an older transfer if one of its wallets takes part in a new transfer.
     ///
     /// # Errors
     /// [`Unfit::Memory`].
     pub fn add_past(&mut self, transfer: &Transfer<'_>) -> Result<(), Unfit> {
-        let network = self.network(transfer.network);
+        let network = self.network(transfer.network)?;
         let from = transfer.from.and_then(|address| self.known_wallet(network, address));
         let to = transfer.to.and_then(|address| self.known_wallet(network, address));
         if from.is_none() && to.is_none() {
@@ -688,13 +713,17 @@ impl TransferSet {
         self.rows.iter().filter(|row| row.is_new).map(ends).sum()
     }
 
-    fn first_times(&mut self) -> Result<HashMap<(WalletNumber, WalletNumber), i64, FxBuildHasher>, Unfit> {
+    fn first_times(
+        &mut self,
+        pace: &mut Pace<'_, impl Interrupt, STEPS_PER_CHECK>,
+    ) -> Result<HashMap<(WalletNumber, WalletNumber), i64, FxBuildHasher>, Unfit> {
         let mut first: HashMap<_, i64, FxBuildHasher> = HashMap::default();
         if !self.gathered.counterparty {
             return Ok(first);
         }
         self.book(self.rows.len() * PAIR_BYTES)?;
         for row in &self.rows {
+            pace.step(0);
             if let Some(pair) = pair_of(row) {
                 first.entry(pair).and_modify(|time| *time = row.time.min(*time)).or_insert(row.time);
             }
@@ -712,14 +741,13 @@ impl TransferSet {
         interrupt: &mut impl Interrupt,
     ) -> Result<Vec<Candidate>, Unfit> {
         self.sides.sort_unstable();
-        interrupt.should_stop();
-        let first_times = self.first_times()?;
+        let mut pace = Pace::every(interrupt);
+        let first_times = self.first_times(&mut pace)?;
         let [out_text, in_text] = ["out", "in"].map(|text| self.texts.id(text));
         let relations = [Relation::Transactions, Relation::InternalTransfers, Relation::TokenTransfers]
             .map(|relation| self.texts.id(relation.as_str()));
         let sides = std::mem::take(&mut self.sides);
         let mut candidates = Vec::new();
-        let mut steps = 0;
         for wallet in sides.chunk_by(|one, other| one.wallet == other.wallet) {
             for group in wallet.chunk_by(|one, other| one.is_in == other.is_in) {
                 let mut sliding = Sliding::default();
@@ -729,21 +757,19 @@ impl TransferSet {
                     let end = start + same;
                     let together = group.get(start..end).unwrap_or_default();
                     if self.gathered.windows {
-                        for side in together {
-                            sliding.add(&self.rows[side.row as usize])?;
-                        }
                         sliding.advance(group, &self.rows, first.time);
-                    }
-                    steps += same;
-                    if steps > SIDES_PER_CHECK {
-                        steps = 0;
-                        interrupt.should_stop();
+                        for side in together {
+                            pace.step(0);
+                            sliding.add(&self.rows[side.row as usize], &mut self.bytes_left)?;
+                        }
                     }
                     for side in together {
+                        pace.step(0);
                         let row = self.rows[side.row as usize];
                         if !row.is_new {
                             continue;
                         }
+                        pace.step(rules.len());
                         let mut candidate = Candidate {
                             row: side.row,
                             is_in: side.is_in,
@@ -782,6 +808,8 @@ impl TransferSet {
                     }
                     start = end;
                 }
+                // The amounts are freed with the sums.
+                self.bytes_left += sliding.booked();
             }
         }
         Ok(candidates)
@@ -874,6 +902,17 @@ impl TransferSet {
             rules: self.rule_numbers.get(candidate.first_rule..end)?,
         })
     }
+}
+
+/// Adds a quarter for spare capacity: see [`make_room`].
+const fn with_room(bytes: usize) -> usize {
+    bytes + bytes / 4
+}
+
+/// Books memory with its spare capacity.
+fn book(bytes_left: &mut usize, bytes: usize) -> Result<(), Unfit> {
+    *bytes_left = bytes_left.checked_sub(with_room(bytes)).ok_or(Unfit::Memory)?;
+    Ok(())
 }
 
 /// Grows a full vector by a quarter, because doubling may leave half of a large one unused.
@@ -1084,30 +1123,101 @@ mod tests {
         assert_eq!(view.counterparty.and_then(|party| party.category), Some("scam"));
     }
 
+    const LARGEST: Transfer<'static> = Transfer {
+        relation: Relation::TokenTransfers,
+        network: "n",
+        tx_hash: "h",
+        log_index: Some(1),
+        time: 0,
+        from: Some("a"),
+        to: Some("b"),
+        asset: "t",
+        amount: U256::MAX,
+        usd: None,
+    };
+
     #[test]
-    fn what_does_not_fit_is_reported() {
+    fn sums_beyond_256_bits_and_sets_beyond_the_budget_are_reported() {
         let mut texts = Texts::default();
         let (rules, gathered) = filters(&[json!({"fact": "sum_24h", "op": ">", "value": 0})], &mut texts);
         let mut set = TransferSet::new(gathered, false, texts, 1 << 20);
-        let transfer = Transfer {
-            relation: Relation::TokenTransfers,
-            network: "n",
-            tx_hash: "h",
-            log_index: Some(1),
-            time: 0,
-            from: Some("a"),
-            to: Some("b"),
-            asset: "t",
-            amount: U256::MAX,
-            usd: None,
-        };
-        set.add_new(&transfer).unwrap();
+        set.add_new(&LARGEST).unwrap();
         assert_eq!(set.candidates(&rules, &mut Uninterrupted).map(|found| found.len()), Ok(2));
         let mut full = TransferSet::new(gathered, false, Texts::default(), 1 << 20);
-        full.add_new(&transfer).unwrap();
-        full.add_new(&transfer).unwrap();
+        full.add_new(&LARGEST).unwrap();
+        full.add_new(&LARGEST).unwrap();
         assert_eq!(full.candidates(&rules, &mut Uninterrupted).map(|found| found.len()), Err(Unfit::Sum));
         let mut small = TransferSet::new(gathered, false, Texts::default(), 10_000);
-        assert_eq!((0..100).find_map(|_| small.add_new(&transfer).err()), Some(Unfit::Memory));
+        assert_eq!((0..100).find_map(|_| small.add_new(&LARGEST).err()), Some(Unfit::Memory));
+    }
+
+    #[test]
+    fn a_sum_holds_amounts_of_its_day_alone() {
+        let judged = |time| {
+            let mut texts = Texts::default();
+            let (rules, gathered) = filters(&[json!({"fact": "sum_24h", "op": ">", "value": 0})], &mut texts);
+            let mut set = TransferSet::new(gathered, true, texts, 1 << 20);
+            set.add_new(&LARGEST).unwrap();
+            set.add_new(&Transfer { time, ..LARGEST }).unwrap();
+            let sum = |candidate: &Candidate| candidate.windows.sum_24h;
+            set.candidates(&rules, &mut Uninterrupted).map(|found| found.iter().map(sum).collect::<Vec<_>>())
+        };
+        assert_eq!(judged(60 * DAY), Ok(vec![U256::MAX; 4]));
+        assert_eq!(judged(DAY + 1), Ok(vec![U256::MAX; 4]));
+        assert_eq!(judged(DAY), Err(Unfit::Sum));
+    }
+
+    #[test]
+    fn networks_are_booked() {
+        let mut set = TransferSet::new(Gathered::default(), false, Texts::default(), 10_000);
+        let mut add = |number: u32| set.add_past(&Transfer { network: &number.to_string(), ..LARGEST });
+        assert_eq!((0..100).find_map(|number| add(number).err()), Some(Unfit::Memory));
+    }
+
+    #[test]
+    fn amounts_of_a_wallet_are_booked_until_it_has_been_judged() {
+        // For those of the sender, and then for those of the receiver.
+        let enough = 100 * with_room(AMOUNT_BYTES);
+        for (bytes, judged) in [(enough, Ok(0)), (enough - 1, Err(Unfit::Memory))] {
+            let mut texts = Texts::default();
+            let (rules, gathered) = filters(&[json!({"fact": "count_1h", "op": ">", "value": 1_000})], &mut texts);
+            let mut set = TransferSet::new(gathered, true, texts, 1 << 20);
+            for number in 0..101 {
+                set.add_new(&Transfer { asset: &format!("t{number}"), ..LARGEST }).unwrap();
+            }
+            set.bytes_left = bytes;
+            assert_eq!(set.candidates(&rules, &mut Uninterrupted).map(|found| found.len()), judged);
+            assert!(judged.is_err() || set.bytes_left == bytes);
+        }
+    }
+
+    #[derive(Default)]
+    struct Checks(usize);
+
+    impl Interrupt for Checks {
+        fn should_stop(&mut self) -> bool {
+            self.0 += 1;
+            false
+        }
+    }
+
+    #[test]
+    fn cancellation_is_checked_among_sides_of_one_time_and_rules() {
+        let documents: [Value; 10] = std::array::from_fn(|_| {
+            json!({"all": [
+                {"fact": "count_1h", "op": ">", "value": 1_000_000},
+                {"fact": "is_new_counterparty", "op": "known"},
+            ]})
+        });
+        let mut texts = Texts::default();
+        let (rules, gathered) = filters(&documents, &mut texts);
+        let sample = Sample { from: Some(0), to: Some(1), hours: 0, token: None, amount: 1, usd: None, is_new: true };
+        let mut set = set(&vec![sample; 10_000], gathered, texts).unwrap();
+        let mut checks = Checks::default();
+        assert_eq!(set.first_times(&mut Pace::every(&mut checks)).unwrap().len(), 1);
+        assert_eq!(checks.0, 1 + 9_999 / STEPS_PER_CHECK);
+        let mut checks = Checks::default();
+        assert_eq!(set.candidates(&rules, &mut checks).unwrap().len(), 0);
+        assert!(checks.0 >= 2 * 10_000 * rules.len() / STEPS_PER_CHECK, "{} checks", checks.0);
     }
 }

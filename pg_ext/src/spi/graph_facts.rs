@@ -1,6 +1,7 @@
 //! Facts that the graph does not hold: hashes of transactions, labels and scores of wallets.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use arx_core::address::Network;
 use arx_core::graph::dot::Description;
@@ -115,7 +116,7 @@ pub(crate) fn step_transactions(
         let before = found.len();
         TRANSACTIONS.with(|query| find(query, &arguments, &mut found))?;
         // The graph has a transfer for each transaction, and for each internal transfer.
-        if found.len() - before < part.iter().map(|at| at.transfers).sum() {
+        if !are_all_found(part, found.get(before..).unwrap_or_default()) {
             INTERNAL_TRANSFERS.with(|query| find(query, &arguments, &mut found))?;
         }
     }
@@ -136,6 +137,17 @@ struct StepTime<'a> {
     of: &'a StepTimes,
     time: i64,
     transfers: usize,
+}
+
+/// Returns true if every time of every step has as many transactions as the graph has transfers.
+fn are_all_found(part: &[StepTime<'_>], found: &[FoundTransaction]) -> bool {
+    let mut left: HashMap<(i32, i64), usize> = part.iter().map(|at| ((at.step, at.time), at.transfers)).collect();
+    for (step, Reverse((time, ..)), _) in found {
+        if let Some(transfers) = left.get_mut(&(*step, *time)) {
+            *transfers = transfers.saturating_sub(1);
+        }
+    }
+    left.values().all(|transfers| *transfers == 0)
 }
 
 fn arguments(

@@ -18,7 +18,7 @@ use crate::settings::{Settings, read_secret};
 use crate::write_back::{Written, write_all};
 use secrecy::{ExposeSecret, SecretString};
 
-/// Exit code of a pass in which documents were set aside.
+/// Exit code of a pass in which documents were set aside, or left as they are.
 const INCOMPLETE: u8 = 2;
 
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ struct SearchArgs {
     /// File for documents that the server does not take: id and reason, as JSON strings
     #[arg(long, value_name = "FILE", default_value = "search.rejects")]
     rejects: PathBuf,
-    /// Begin with the first wallet, even if a pass was interrupted
+    /// Delete and recreate the index, whichever database it is from, and send all wallets
     #[arg(long)]
     restart: bool,
 }
@@ -66,7 +66,10 @@ fn index_name(text: &str) -> Result<String, String> {
     if begins && text.len() <= 200 && text.bytes().all(is_plain) {
         Ok(text.to_owned())
     } else {
-        Err(format!("{text:?} must begin with a small letter or a digit, and hold these, -, _ and . alone"))
+        Err(format!(
+            "{text:?} must start with a lowercase letter or digit and contain only lowercase letters, digits, '-', '_' \
+             and '.'"
+        ))
     }
 }
 
@@ -104,13 +107,30 @@ impl SearchArgs {
         let continued = if report.is_continued { ", after those of an interrupted pass" } else { "" };
         print_line(format!(
             "{} wallets sent{continued}, {} stored in a newer version, {} deleted, {} set aside",
-            report.sent, report.newer, report.deleted, report.refused
+            report.sent,
+            report.newer,
+            report.deleted.unwrap_or_default(),
+            report.refused
         ))?;
-        if report.refused == 0 {
-            return Ok(ExitCode::SUCCESS);
+        if report.refused > 0 {
+            print_line(format!(
+                "documents that the server does not take are in {rejects}; their older versions stay in the index"
+            ))?;
         }
-        print_line(format!("documents that the server does not take are in {rejects}"))?;
-        Ok(INCOMPLETE.into())
+        if report.deleted.is_none() {
+            print_line(format!(
+                "wallets that are gone stay in the index, because more than {} documents were set aside",
+                search::MAX_KEPT
+            ))?;
+        }
+        if report.newer > 0 {
+            print_line(format!(
+                "{} documents in the index are newer than this pass: another pass has run at the same time, or the \
+                 database was restored to an earlier time, after which --restart recreates the index",
+                report.newer
+            ))?;
+        }
+        Ok(if report.refused == 0 && report.newer == 0 { ExitCode::SUCCESS } else { INCOMPLETE.into() })
     }
 }
 

@@ -37,6 +37,9 @@ const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Pause between two queries for transfers that no rule has judged yet.
 const JUDGE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Pause after a judgement that took long.
+const LONGEST_JUDGE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Pause after an error of PostgreSQL, and between two queries for the destinations.
 const ERROR_PAUSE: Duration = Duration::from_secs(5);
 
@@ -197,13 +200,19 @@ pub(crate) async fn judge_until(settings: Settings, mut stopping: watch::Receive
     while !*stopping.borrow() {
         let started = Instant::now();
         let outcome = tokio::select! {
-            outcome = judge_step(&settings, &mut session, &mut seen) => outcome,
-            _ = stopping.wait_for(|stop| *stop) => break,
+            outcome = judge_step(&settings, &mut session, &mut seen) => Some(outcome),
+            _ = stopping.wait_for(|stop| *stop) => None,
         };
         let pause = match outcome {
+            None => {
+                if let Some(connection) = &session {
+                    cancel(connection).await;
+                }
+                return;
+            }
             // PostgreSQL has as much time without this load as with it.
-            Ok(()) => JUDGE_PAUSE.max(started.elapsed()),
-            Err(error) => {
+            Some(Ok(())) => started.elapsed().clamp(JUDGE_PAUSE, LONGEST_JUDGE_PAUSE),
+            Some(Err(error)) => {
                 session = None;
                 tracing::error!(error = %Chain(&error), "judging transfers by alert rules failed");
                 ERROR_PAUSE
@@ -213,11 +222,14 @@ pub(crate) async fn judge_until(settings: Settings, mut stopping: watch::Receive
             break;
         }
     }
-    // What the statement has judged is not kept, and judged by the next run.
-    if let Some(connection) = session
-        && let Err(error) = connection.server.cancel().await
-    {
-        tracing::warn!(error = %Chain(&error), "a running judgement was not cancelled");
+}
+
+/// Cancels the judgement that is running. The next one does again what it has done.
+async fn cancel(connection: &Connection) {
+    match tokio::time::timeout(ERROR_PAUSE, connection.server.cancel()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "the running judgement was not cancelled"),
+        Err(_) => tracing::warn!("the running judgement was not cancelled: PostgreSQL does not answer"),
     }
 }
 

@@ -15,28 +15,27 @@ const KEPT: usize = 100_000;
 pub(super) struct Pushed {
     link: Link,
     place: Place,
-    identity: Identity,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     Channel(String),
     Stream(String),
-    /// The events of the cache.
-    Events,
+    /// The events of the cache, of a database.
+    Events(Identity),
 }
 
 impl Place {
-    /// Reads `channel:NAME`, `stream:KEY` or `events`.
-    fn parse(target: &str) -> Result<Self, SidecarError> {
+    /// Reads `channel:NAME` or `stream:KEY`; `None` for `events`, which need the database.
+    fn parse(target: &str) -> Result<Option<Self>, SidecarError> {
         if target == "events" {
-            return Ok(Self::Events);
+            return Ok(None);
         }
         let (kind, name) = target.split_once(':').unwrap_or((target, ""));
         match (kind, name) {
             (_, "") => {}
-            ("channel", name) => return Ok(Self::Channel(name.to_owned())),
-            ("stream", key) => return Ok(Self::Stream(key.to_owned())),
+            ("channel", name) => return Ok(Some(Self::Channel(name.to_owned()))),
+            ("stream", key) => return Ok(Some(Self::Stream(key.to_owned()))),
             _ => {}
         }
         let detail = "the target of a destination in Redis must be channel:NAME, stream:KEY or events".to_owned();
@@ -46,9 +45,11 @@ impl Place {
 
 impl Pushed {
     pub(super) async fn open(target: &str, settings: &Settings) -> Result<Self, SidecarError> {
-        let place = Place::parse(target)?;
-        let (identity, _) = identity(&postgres::connect(settings).await?.client).await?;
-        Ok(Self { link: connect(settings, Endpoint::Cache).await?.link, place, identity })
+        let place = match Place::parse(target)? {
+            Some(place) => place,
+            None => Place::Events(identity(&postgres::connect(settings).await?.client).await?.0),
+        };
+        Ok(Self { link: connect(settings, Endpoint::Cache).await?.link, place })
     }
 
     /// Pushes the id. A channel that no one listens to has not got it.
@@ -70,7 +71,7 @@ impl Pushed {
                 command.arg("alert_id").arg(message.alert_id).arg("message_id").arg(&message.message_id);
                 command.query_async::<String>(&mut link).await.map(drop)
             }
-            Place::Events => announce_alert(&mut link, &self.identity, message.alert_id).await,
+            Place::Events(identity) => announce_alert(&mut link, identity, message.alert_id).await,
         };
         match pushed {
             Ok(()) => Outcome::delivered(),
@@ -85,9 +86,9 @@ mod tests {
 
     #[test]
     fn a_target_is_a_channel_a_stream_or_the_events() {
-        assert_eq!(Place::parse("events").unwrap(), Place::Events);
-        assert_eq!(Place::parse("channel:a:b").unwrap(), Place::Channel("a:b".into()));
-        assert_eq!(Place::parse("stream:alerts").unwrap(), Place::Stream("alerts".into()));
+        assert_eq!(Place::parse("events").unwrap(), None);
+        assert_eq!(Place::parse("channel:a:b").unwrap(), Some(Place::Channel("a:b".into())));
+        assert_eq!(Place::parse("stream:alerts").unwrap(), Some(Place::Stream("alerts".into())));
         for wrong in ["alerts", "channel:", "list:a", "", "events:a"] {
             assert!(Place::parse(wrong).is_err(), "{wrong}");
         }

@@ -153,7 +153,7 @@ async fn write_parts(
             }
         }
     };
-    // With the workers, their ends of the channel go.
+    // Stopping the workers closes their senders.
     workers.shutdown().await;
     result
 }

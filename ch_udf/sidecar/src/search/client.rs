@@ -1,6 +1,7 @@
 //! Elasticsearch and OpenSearch, as far as their documentation gives both the same API: indexes,
 //! the bulk API, and deletion by query.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,6 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use url::Url;
 
 use crate::error::{Doing, SidecarError};
@@ -28,6 +30,10 @@ const MAX_ANSWER: usize = 64 << 20;
 /// Characters of an answer that an error quotes.
 const QUOTED: usize = 300;
 
+/// Documents that one request deletes at most, so that it ends long before its time limit.
+const DELETED_AT_ONCE: u64 = 10_000;
+
+const JSON: &str = "application/json";
 const SERVER: &str = "the search engine";
 
 /// The authorisation of requests.
@@ -134,15 +140,42 @@ impl SearchClient {
         Ok(Self { url, authorization, client: Client::builder(TokioExecutor::new()).build(connector) })
     }
 
-    /// Creates the index unless it exists.
-    pub(super) async fn create_index(&self, index: &str, body: &str) -> Result<(), Failure> {
-        match self.send(Method::HEAD, index, "application/json", String::new()).await?.0 {
-            StatusCode::OK => Ok(()),
-            StatusCode::NOT_FOUND => {
-                self.expect(Method::PUT, index, "application/json", body.to_owned()).await.map(|_| ())
-            }
-            status => Err(self.failure(status, "")),
+    /// Returns the databases that the indexes of this name were created for, `None` for an index
+    /// that does not say. An alias may have several; a name that does not exist has none.
+    ///
+    /// # Errors
+    /// Answers other than 2xx and 404, and those that are no mappings.
+    pub(super) async fn owners(&self, index: &str) -> Result<Vec<Option<String>>, Failure> {
+        let (status, text) = self.send(Method::GET, &format!("{index}/_mapping"), JSON, String::new()).await?;
+        if status == StatusCode::NOT_FOUND {
+            return Ok(Vec::new());
         }
+        if !status.is_success() {
+            return Err(self.failure(status, &text));
+        }
+        let indexes: BTreeMap<String, Value> = serde_json::from_str(&text).doing("read the mappings of the index")?;
+        let owner = |index: &Value| index.pointer("/mappings/_meta/arx_source")?.as_str().map(str::to_owned);
+        Ok(indexes.values().map(owner).collect())
+    }
+
+    /// Creates the index unless it exists.
+    ///
+    /// # Errors
+    /// Answers other than 2xx, unless they say that the index exists.
+    pub(super) async fn create_index(&self, index: &str, body: &str) -> Result<(), Failure> {
+        let (status, text) = self.send(Method::PUT, index, JSON, body.to_owned()).await?;
+        // The answer to an earlier attempt may be lost.
+        let exists = status == StatusCode::BAD_REQUEST && text.contains("resource_already_exists_exception");
+        if status.is_success() || exists { Ok(()) } else { Err(self.failure(status, &text)) }
+    }
+
+    /// Deletes the index if it exists.
+    ///
+    /// # Errors
+    /// Answers other than 2xx and 404.
+    pub(super) async fn delete_index(&self, index: &str) -> Result<(), Failure> {
+        let (status, text) = self.send(Method::DELETE, index, JSON, String::new()).await?;
+        if status.is_success() || status == StatusCode::NOT_FOUND { Ok(()) } else { Err(self.failure(status, &text)) }
     }
 
     /// Stores documents, each at least in its version.
@@ -152,20 +185,34 @@ impl SearchClient {
         outcome(documents, &answer).map_err(Failure::Other)
     }
 
-    /// Deletes the documents that no pass since this version has stored.
-    pub(super) async fn delete_older(&self, index: &str, version: i64) -> Result<u64, Failure> {
-        self.expect(Method::POST, &format!("{index}/_refresh"), "application/json", String::new()).await?;
-        let query = serde_json::json!({"query": {"range": {"synced": {"lt": version}}}}).to_string();
-        let path = format!("{index}/_delete_by_query?conflicts=proceed");
-        let answer = self.expect(Method::POST, &path, "application/json", query).await?;
-        let answer: serde_json::Value = serde_json::from_str(&answer).doing("read the answer of a deletion")?;
+    /// Deletes documents that no pass since this version has stored, except those with these ids.
+    /// Returns how many: a bounded number at a time, and 0 when none is left.
+    ///
+    /// # Errors
+    /// Answers other than 2xx, and documents that cannot be deleted. [`Failure::Busy`] if all that
+    /// are left are being changed.
+    pub(super) async fn delete_older(&self, index: &str, version: i64, kept: &[String]) -> Result<u64, Failure> {
+        self.expect(Method::POST, &format!("{index}/_refresh"), JSON, String::new()).await?;
+        let query = json!({"query": {"bool": {
+            "filter": [{"range": {"synced": {"lt": version}}}],
+            "must_not": [{"ids": {"values": kept}}]
+        }}});
+        let path = format!("{index}/_delete_by_query?conflicts=proceed&max_docs={DELETED_AT_ONCE}");
+        let answer = self.expect(Method::POST, &path, JSON, query.to_string()).await?;
+        let answer: Value = serde_json::from_str(&answer).doing("read the answer of a deletion")?;
         if let Some([failure, ..]) = answer.get("failures").and_then(|failures| failures.as_array().map(Vec::as_slice))
         {
             let shown: String = failure.to_string().chars().take(QUOTED).collect();
             let detail = format!("{SERVER} does not delete documents of wallets that are gone: {shown}");
             return Err(SidecarError::Protocol { detail }.into());
         }
-        Ok(answer.get("deleted").and_then(serde_json::Value::as_u64).unwrap_or_default())
+        let number = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or_default();
+        let (deleted, conflicts) = (number("deleted"), number("version_conflicts"));
+        if deleted == 0 && conflicts > 0 {
+            let detail = format!("{conflicts} documents of wallets that are gone are changed by another process");
+            return Err(Failure::Busy(SidecarError::Protocol { detail }));
+        }
+        Ok(deleted)
     }
 
     /// Returns the body of an answer of 2xx.
@@ -242,7 +289,7 @@ fn outcome(documents: &[Document], answer: &str) -> Result<Outcome, SidecarError
 /// Returns the lines of a document: the action, with an id that is always the same and a version
 /// that only grows, and the source.
 pub(super) fn document(index: &str, id: String, version: i64, source: &str) -> Result<Document, SidecarError> {
-    let action = serde_json::json!({
+    let action = json!({
         "index": {"_index": index, "_id": id, "version": version, "version_type": "external_gte"}
     });
     // A line break would end the document.

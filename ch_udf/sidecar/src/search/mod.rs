@@ -4,17 +4,22 @@
 //! A pass reads all wallets in the order of their names. The id of a document is always the same,
 //! and its version is the age of the snapshot that it was read in, so a document that is sent
 //! twice, or late, never replaces a newer one. A pass that was interrupted goes on after the last
-//! confirmed batch; its end deletes the documents of wallets that are gone.
+//! confirmed batch; its end deletes the documents of wallets that are gone. The index names the
+//! database that it was created for, and no other database may write to it.
 
 mod client;
 
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
 use backon::BackoffBuilder;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::atomic_file;
 use crate::error::{Doing, DoingTo, SidecarError};
@@ -29,6 +34,9 @@ use client::{Document, Failure, SearchClient, document};
 
 /// Bytes of a batch, as the documentation of both products advises.
 const BATCH_BYTES: usize = 5 << 20;
+
+/// Ids of refused documents that a pass remembers: their older copies are not deleted.
+pub(crate) const MAX_KEPT: usize = 1_000;
 
 /// Fields of the index. Texts of analytics are stored and not indexed, because their keys are the
 /// users'.
@@ -50,17 +58,20 @@ pub(crate) struct Request {
     pub(crate) batch: usize,
     /// File for documents that the server does not take.
     pub(crate) rejects: PathBuf,
-    /// Begins a new pass instead of continuing one.
+    /// Deletes the index and begins a new pass.
     pub(crate) restart: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) sent: u64,
-    /// Documents of which a newer version was stored.
+    /// Documents of which a newer version was stored, in the whole pass.
     pub(crate) newer: u64,
+    /// Documents that the server does not take, in the whole pass.
     pub(crate) refused: u64,
-    pub(crate) deleted: u64,
+    /// `None` if too many documents were refused to tell their older copies from those of wallets
+    /// that are gone.
+    pub(crate) deleted: Option<u64>,
     pub(crate) is_continued: bool,
 }
 
@@ -75,13 +86,38 @@ struct Position {
     began: i64,
     /// Network and address of the last wallet that is stored.
     after: (String, String),
+    /// Documents that the server does not take.
+    #[serde(default)]
+    refused: u64,
+    /// Ids of the first [`MAX_KEPT`] of these.
+    #[serde(default)]
+    kept: Vec<String>,
+    /// Documents of which a newer version was stored.
+    #[serde(default)]
+    newer: u64,
+}
+
+impl Position {
+    /// Notes a document that the server does not take.
+    fn refuse(&mut self, id: &str) {
+        self.refused += 1;
+        if self.kept.len() < MAX_KEPT {
+            self.kept.push(id.to_owned());
+        }
+    }
+
+    /// Returns the ids of all documents that the server does not take, unless there are too many.
+    fn kept(&self) -> Option<&[String]> {
+        (self.refused == self.kept.len() as u64).then_some(&*self.kept)
+    }
 }
 
 /// Runs a pass, or continues one.
 ///
 /// # Errors
-/// [`SidecarError::Input`] for an answer that retrying does not change, [`SidecarError::Protocol`]
-/// and [`SidecarError::Unreachable`] for a server that stays away; those of PostgreSQL.
+/// [`SidecarError::Input`] for an index of another database, and for an answer that retrying does
+/// not change, [`SidecarError::Protocol`] and [`SidecarError::Unreachable`] for a server that stays
+/// away; those of PostgreSQL.
 pub(crate) async fn run(request: Request, settings: &Settings) -> Result<Report, SidecarError> {
     // A standby does not know the running transactions, by which snapshots are ordered.
     let client = postgres::connect(settings).await?.client;
@@ -92,7 +128,17 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<Report,
     let version = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
     let version: i64 = client.query_one(version, &[]).await.doing(doing)?.get(0);
     let state = settings.data_dir.join(format!("search-{}.json", request.index));
-    let found = if request.restart { None } else { read_position(&state)? };
+    let server = SearchClient::new(&request.url, request.authorization)?;
+    // As for other commands, a server that is down from the start is an error at once.
+    if let Err(Failure::Busy(error @ SidecarError::Unreachable { .. })) = server.owners(&request.index).await {
+        return Err(error);
+    }
+    if request.restart {
+        remove_position(&state)?;
+        until_done(|| server.delete_index(&request.index)).await?;
+    }
+    // What was stored in an index that is gone is gone.
+    let found = if open_index(&server, &request.index, &source, &state).await? { None } else { read_position(&state)? };
     let found =
         found.filter(|position| position.url == request.url && position.source == source && position.began <= version);
     let mut report = Report { is_continued: found.is_some(), ..Report::default() };
@@ -102,16 +148,10 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<Report,
         source,
         began: version,
         after: (String::new(), String::new()),
+        refused: 0,
+        kept: Vec::new(),
+        newer: 0,
     });
-    let server = SearchClient::new(&request.url, request.authorization)?;
-    let mut pauses = Pauses::new();
-    while let Err(failure) = server.create_index(&request.index, INDEX).await {
-        match failure {
-            // As for other commands, a server that is down from the start is an error at once.
-            Failure::Busy(error @ SidecarError::Unreachable { .. }) => return Err(error),
-            failure => pauses.after(failure).await?,
-        }
-    }
     let query = format!(
         "SELECT w.network, w.address, jsonb_build_object('network', w.network, 'address', w.address, \
                 'first_seen', w.first_seen, 'last_activity', w.last_activity, 'transaction_count', w.transaction_count, \
@@ -123,7 +163,7 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<Report,
     let parameters = [position.after.0.clone(), position.after.1.clone(), version.to_string()];
     let rows = client.query_raw(&query, parameters).await.doing(doing)?;
     let mut rows = pin!(rows);
-    let mut rejects = Rejects { path: request.rejects, file: None };
+    let mut rejects = Rejects { path: request.rejects, is_continued: position.refused > 0, file: None };
     let (mut batch, mut bytes) = (Vec::new(), 0);
     loop {
         let row = rows.try_next().await.doing(doing)?;
@@ -136,7 +176,7 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<Report,
             position.after = (network, address);
         }
         if batch.len() >= request.batch || bytes >= BATCH_BYTES || (is_last && !batch.is_empty()) {
-            send(&server, std::mem::take(&mut batch), &mut rejects, &mut report).await?;
+            send(&server, std::mem::take(&mut batch), &mut rejects, &mut position, &mut report).await?;
             bytes = 0;
             write_position(&state, &position)?;
         }
@@ -144,18 +184,80 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<Report,
             break;
         }
     }
+    if let Some(kept) = position.kept() {
+        let mut deleted = 0;
+        loop {
+            match until_done(|| server.delete_older(&request.index, position.began, kept)).await? {
+                0 => break,
+                slice => deleted += slice,
+            }
+        }
+        report.deleted = Some(deleted);
+    }
+    remove_position(&state)?;
+    (report.refused, report.newer) = (position.refused, position.newer);
+    Ok(report)
+}
+
+/// Creates the index unless it exists, and returns whether it did not. The position of a pass into
+/// an index that does not exist is removed first.
+///
+/// # Errors
+/// [`SidecarError::Input`] for an index that was not created for this database; those of requests
+/// and of the file system.
+async fn open_index(server: &SearchClient, index: &str, source: &str, state: &Path) -> Result<bool, SidecarError> {
+    let mut owners = until_done(|| server.owners(index)).await?;
+    let is_new = owners.is_empty();
+    if is_new {
+        remove_position(state)?;
+        let body = index_body(source)?;
+        until_done(|| server.create_index(index, &body)).await?;
+        // Another process may have created it in the meantime.
+        owners = until_done(|| server.owners(index)).await?;
+        if owners.is_empty() {
+            return Err(SidecarError::Protocol { detail: format!("index \"{index}\" is missing after its creation") });
+        }
+    }
+    let Some(other) = owners.into_iter().find(|owner| owner.as_deref() != Some(source)) else { return Ok(is_new) };
+    let holds = match other {
+        Some(other) => format!("holds the wallets of database {other}"),
+        None => "does not say which database its documents are from".to_owned(),
+    };
+    Err(SidecarError::Input {
+        detail: format!(
+            "index \"{index}\" {holds}, and this is database {source}; choose another --index, or delete and recreate \
+             it on purpose with --restart"
+        ),
+    })
+}
+
+/// Returns the description of a new index: its fields, and the database that it belongs to.
+///
+/// # Errors
+/// None, as long as [`INDEX`] is JSON.
+fn index_body(source: &str) -> Result<String, SidecarError> {
+    let mut body: Value = serde_json::from_str(INDEX).doing("describe the index")?;
+    if let Some(mappings) = body.get_mut("mappings").and_then(Value::as_object_mut) {
+        mappings.insert("_meta".to_owned(), json!({"arx_source": source}));
+    }
+    Ok(body.to_string())
+}
+
+/// Repeats a request while waiting helps.
+///
+/// # Errors
+/// The last failure.
+async fn until_done<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, SidecarError>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
     let mut pauses = Pauses::new();
-    report.deleted = loop {
-        match server.delete_older(&request.index, position.began).await {
-            Ok(deleted) => break deleted,
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
             Err(failure) => pauses.after(failure).await?,
         }
-    };
-    match std::fs::remove_file(&state) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).doing_to("remove", &state)?,
-        _ => {}
     }
-    Ok(report)
 }
 
 /// Stores a batch. Documents that the server is too busy for are sent again, and those that it does
@@ -164,6 +266,7 @@ async fn send(
     server: &SearchClient,
     batch: Vec<Document>,
     rejects: &mut Rejects,
+    position: &mut Position,
     report: &mut Report,
 ) -> Result<(), SidecarError> {
     let mut waiting = vec![batch];
@@ -171,20 +274,20 @@ async fn send(
     while let Some(documents) = waiting.pop() {
         let (delayed, failure) = match server.bulk(&documents).await {
             Ok(outcome) => {
-                for (position, reason) in &outcome.refused {
-                    if let Some(document) = documents.get(*position) {
+                for (number, reason) in &outcome.refused {
+                    if let Some(document) = documents.get(*number) {
                         rejects.write(&document.id, reason)?;
+                        position.refuse(&document.id);
                     }
                 }
-                report.refused += outcome.refused.len() as u64;
-                report.newer += outcome.newer as u64;
+                position.newer += outcome.newer as u64;
                 let left = outcome.busy.len();
                 report.sent += (documents.len() - left - outcome.refused.len() - outcome.newer) as u64;
                 if left == 0 {
                     pauses = Pauses::new();
                     continue;
                 }
-                let busy = outcome.busy.iter().filter_map(|position| documents.get(*position).cloned()).collect();
+                let busy = outcome.busy.iter().filter_map(|number| documents.get(*number).cloned()).collect();
                 let detail = format!("the search engine is too busy for {left} documents");
                 (busy, Failure::Busy(SidecarError::Protocol { detail }))
             }
@@ -196,8 +299,8 @@ async fn send(
             Err(Failure::TooLarge) => {
                 for document in &documents {
                     rejects.write(&document.id, "larger than the server takes (413)")?;
+                    position.refuse(&document.id);
                 }
-                report.refused += documents.len() as u64;
                 continue;
             }
             Err(failure) => (documents, failure),
@@ -244,21 +347,42 @@ impl Pauses {
 /// The file of documents that the server does not take.
 struct Rejects {
     path: PathBuf,
-    file: Option<std::fs::File>,
+    /// True if the file has documents of the same pass already.
+    is_continued: bool,
+    file: Option<File>,
 }
 
 impl Rejects {
     fn write(&mut self, id: &str, reason: &str) -> Result<(), SidecarError> {
-        use std::io::Write;
         let file = match &mut self.file {
             Some(file) => file,
-            None => self.file.insert(atomic_file::create_private(&self.path).doing_to("create", &self.path)?),
+            None => {
+                let open = if self.is_continued { append_private } else { atomic_file::create_private };
+                self.file.insert(open(&self.path).doing_to("open", &self.path)?)
+            }
         };
         writeln!(file, "{}\t{}", Quoted(id), Quoted(reason)).doing_to("write", &self.path)
     }
 }
 
-fn read_position(path: &std::path::Path) -> Result<Option<Position>, SidecarError> {
+/// Opens a file to add lines to it. A symbolic link is not followed, and a new file is closed to
+/// other users.
+///
+/// # Errors
+/// Errors of the file system.
+fn append_private(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+fn remove_position(path: &Path) -> Result<(), SidecarError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).doing_to("remove", path),
+        _ => Ok(()),
+    }
+}
+
+fn read_position(path: &Path) -> Result<Option<Position>, SidecarError> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).doing("read the position of a pass"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -266,7 +390,7 @@ fn read_position(path: &std::path::Path) -> Result<Option<Position>, SidecarErro
     }
 }
 
-fn write_position(path: &std::path::Path, position: &Position) -> Result<(), SidecarError> {
+fn write_position(path: &Path, position: &Position) -> Result<(), SidecarError> {
     if let Some(folder) = path.parent() {
         atomic_file::create_private_folder(folder).doing_to("create", folder)?;
     }

@@ -165,6 +165,7 @@ impl Screening {
             check_for_interrupts!();
             screening.add(*address)?;
         }
+        screening.mark_candidates()?;
         let all: Vec<usize> = (0..screening.candidates.len()).collect();
         for (_, flow) in screening.request.flows() {
             screening.screen(&all, flow, screening.request.max_hops)?;
@@ -233,10 +234,8 @@ impl Screening {
                 let outcome = match wallet {
                     None => ScreeningOutcome::NoTransaction,
                     Some(wallet) => {
-                        self.labels.prepare(&graph, &[wallet])?;
-                        let (own_mark, screened) = (self.labels.mark(wallet), ScreenedWallet::default());
-                        let reasons = BTreeSet::new();
-                        self.candidates.push(Candidate { wallet, own_mark, screened, shortfall: None, reasons });
+                        let (screened, reasons) = (ScreenedWallet::default(), BTreeSet::new());
+                        self.candidates.push(Candidate { wallet, own_mark: None, screened, shortfall: None, reasons });
                         ScreeningOutcome::Wallet(self.candidates.len() - 1)
                     }
                 };
@@ -244,6 +243,16 @@ impl Screening {
             }
         };
         self.subjects.push(ScreenedAddress { address: Some(address), outcome });
+        Ok(())
+    }
+
+    /// Notes the candidates' own labels, which are read together.
+    fn mark_candidates(&mut self) -> Result<(), SqlError> {
+        let wallets: Vec<WalletId> = self.candidates.iter().map(|candidate| candidate.wallet).collect();
+        self.labels.prepare(&self.request.scope.graph(), &wallets)?;
+        for candidate in &mut self.candidates {
+            candidate.own_mark = self.labels.mark(candidate.wallet);
+        }
         Ok(())
     }
 

@@ -257,21 +257,24 @@ pub(crate) fn read_in_parallel<R: BufRead + Send>(
             batches.push(batch_sender);
             parts.push(part_receiver);
             scope.spawn(move || {
+                let mut builder = Builder::new(rules, None, Some(Arc::clone(names)));
                 for batch in batch_receiver {
-                    let builder = Builder::new(rules, None, Some(Arc::clone(names)));
-                    if !parse_batch(file, batch, parser.as_mut(), builder, &part_sender) {
+                    if !parse_batch(file, batch, parser.as_mut(), &mut builder, &part_sender) {
                         return;
                     }
                 }
             });
         }
         scope.spawn(move || {
+            let mut size = 0;
             // Without the receivers the thread ends.
             for sender in batches.iter().cycle() {
                 if lines.number() >= rows {
                     return;
                 }
-                let batch = Batch::read(file, &mut lines, rows, rules);
+                let batch = Batch::read(file, &mut lines, rows, rules, size);
+                // The next one is about as large; growing copies it.
+                size = batch.text.len() + batch.text.len() / 8;
                 let is_last = batch.error.is_some();
                 if sender.send(batch).is_err() || is_last {
                     return;
@@ -309,11 +312,12 @@ struct Batch {
 }
 
 impl Batch {
-    /// Reads the next lines, of which there is at least one.
-    fn read<R: BufRead>(file: &str, lines: &mut Lines<R>, rows: u64, rules: ChunkRules) -> Self {
+    /// Reads the next lines, of which there is at least one, into a text with a capacity.
+    fn read<R: BufRead>(file: &str, lines: &mut Lines<R>, rows: u64, rules: ChunkRules, capacity: usize) -> Self {
         let before = lines.number();
         let end = before.saturating_add(rules.lines).min(rows);
-        let (mut text, mut ends) = (Vec::new(), Vec::new());
+        let mut text = Vec::with_capacity(capacity);
+        let mut ends = Vec::with_capacity(usize::try_from(end - before).unwrap_or_default());
         let mut error = None;
         while error.is_none() && lines.number() < end && text.len() < rules.bytes {
             let number = lines.number();
@@ -343,7 +347,7 @@ fn parse_batch(
     file: &str,
     batch: Batch,
     parser: &mut dyn RowParser,
-    mut builder: Builder,
+    builder: &mut Builder,
     parts: &SyncSender<Part>,
 ) -> bool {
     let mut start = 0;
