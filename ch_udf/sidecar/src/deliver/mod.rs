@@ -37,7 +37,7 @@ const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Pause between two queries for transfers that no rule has judged yet.
 const JUDGE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Pause after a judgement that took long.
+/// Longest pause after a judgement: the longer one takes, the longer is the pause.
 const LONGEST_JUDGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause after an error of PostgreSQL, and between two queries for the destinations.
@@ -210,8 +210,8 @@ pub(crate) async fn judge_until(settings: Settings, mut stopping: watch::Receive
                 }
                 return;
             }
-            // PostgreSQL has as much time without this load as with it.
-            Some(Ok(())) => started.elapsed().clamp(JUDGE_PAUSE, LONGEST_JUDGE_PAUSE),
+            // Writers have most of PostgreSQL's time.
+            Some(Ok(())) => (started.elapsed() * 3).clamp(JUDGE_PAUSE, LONGEST_JUDGE_PAUSE),
             Some(Err(error)) => {
                 session = None;
                 tracing::error!(error = %Chain(&error), "judging transfers by alert rules failed");
