@@ -2,6 +2,7 @@
 //! rows, and a session that keeps labels answers as a new one does, whatever happens to the labels.
 
 use arx_stack::{Database, Stack};
+use arx_tests::fixtures::TESTNET;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -104,6 +105,11 @@ async fn a_condition_means_the_same_as_a_path_and_as_an_expression() {
 
 const WALLETS: usize = 12;
 
+const TRANSFERS: &str = "INSERT INTO arx.transactions
+        (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
+    SELECT 'testnet', 'h' || n, n, timestamptz '2024-01-01' + n * interval '1 minute',
+           'w' || n * 7 % 12, 'w' || (n * n + 1) % 12, 1 + n % 5, 'confirmed' FROM generate_series(1, 60) AS n";
+
 const SCREENED: &str = "SELECT coalesce(string_agg(s::text, ' ' ORDER BY s.address), '')
     FROM arx.screen_wallets(ARRAY(SELECT 'w' || n FROM generate_series(0, 11) AS n), 'testnet') AS s";
 
@@ -149,13 +155,10 @@ fn change(rng: &mut Rng) -> String {
 async fn a_session_that_keeps_labels_answers_as_a_new_one() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("kept_labels").unwrap();
+    database.query(&format!("{TESTNET} {TRANSFERS}")).unwrap();
     database
         .query(
-            "INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
-             INSERT INTO arx.label_categories (category, kind, severity, description) VALUES ('test_kind', 'illicit', 'high', 'changes');
-             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
-             SELECT 'testnet', 'h' || n, n, timestamptz '2024-01-01' + n * interval '1 minute',
-                    'w' || n * 7 % 12, 'w' || (n * n + 1) % 12, 1 + n % 5, 'confirmed' FROM generate_series(1, 60) AS n",
+            "INSERT INTO arx.label_categories (category, kind, severity, description) VALUES ('test_kind', 'illicit', 'high', 'changes')",
         )
         .unwrap();
     let (keeping, writer) = (database.connect().await.unwrap(), database.connect().await.unwrap());
@@ -190,13 +193,10 @@ async fn a_session_that_keeps_labels_answers_as_a_new_one() {
 async fn labels_that_are_not_kept_give_the_same_answers() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("labels_as_met").unwrap();
+    database.query(&format!("{TESTNET} {TRANSFERS}")).unwrap();
     database
         .query(
-            "INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
-             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
-             SELECT 'testnet', 'h' || n, n, timestamptz '2024-01-01' + n * interval '1 minute',
-                    'w' || n * 7 % 12, 'w' || (n * n + 1) % 12, 1 + n % 5, 'confirmed' FROM generate_series(1, 60) AS n;
-             INSERT INTO arx.address_labels (network, address, category, severity, source)
+            "INSERT INTO arx.address_labels (network, address, category, severity, source)
              SELECT 'testnet', 'w' || n, (ARRAY['scam', 'exchange', 'sanctions'])[n % 3 + 1], 'high', 'list' FROM generate_series(0, 8) AS n;
              -- Labels of wallets that the graph has, and that no path reaches.
              INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)

@@ -8,17 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::Message;
 use crate::error::{Chain, SidecarError};
-use crate::servers::tls::ClientTls;
+use crate::servers::http::{self, HttpClient};
 
 /// Time limit of an attempt. A receiver that answers later may have the message: it gets it again,
 /// with the same id.
@@ -57,30 +53,13 @@ impl Secret {
 pub(super) struct Webhook {
     url: Url,
     secret: Option<Secret>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
 }
 
 impl Webhook {
     pub(super) fn new(target: &str, secret: Option<Secret>) -> Result<Self, SidecarError> {
-        let wrong = |detail: String| SidecarError::Configuration { detail };
-        let url = Url::parse(target).map_err(|error| wrong(format!("the URL of a webhook is wrong: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("the URL of a webhook must begin with http or https, and hold no password".into()));
-        }
-        let config = ClientTls::verified(None, None).config().map_err(|source| SidecarError::TlsFile {
-            server: "the receiver of a webhook",
-            address: url.host_str().unwrap_or_default().to_owned(),
-            source: Box::new(source),
-        })?;
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        Ok(Self { url, secret, client: Client::builder(TokioExecutor::new()).build(connector) })
+        let (url, client) = http::client_of(target, "a webhook", "the receiver of a webhook", TIMEOUT)?;
+        Ok(Self { url, secret, client })
     }
 
     /// Sends a message. Only an answer of 2xx within the time limit is a success; a redirect is not

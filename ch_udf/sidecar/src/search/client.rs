@@ -6,13 +6,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -20,7 +15,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::error::{Doing, SidecarError};
-use crate::servers::tls::ClientTls;
+use crate::servers::http::{self, HttpClient};
 
 /// Time limit of a request. A batch that is stored later is sent again with the same versions.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -48,7 +43,7 @@ pub(crate) enum Authorization {
 pub(super) struct SearchClient {
     url: Url,
     authorization: Option<SecretString>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
 }
 
 /// A document with the line of its action.
@@ -112,24 +107,7 @@ impl From<SidecarError> for Failure {
 
 impl SearchClient {
     pub(super) fn new(url: &str, authorization: Authorization) -> Result<Self, SidecarError> {
-        let wrong = |detail: String| SidecarError::Configuration { detail };
-        let url = Url::parse(url).map_err(|error| wrong(format!("the URL of {SERVER} is wrong: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong(format!("the URL of {SERVER} must begin with http or https, and hold no password")));
-        }
-        let config = ClientTls::verified(None, None).config().map_err(|source| SidecarError::TlsFile {
-            server: SERVER,
-            address: url.host_str().unwrap_or_default().to_owned(),
-            source: Box::new(source),
-        })?;
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        let (url, client) = http::client_of(url, SERVER, SERVER, CONNECT_TIMEOUT)?;
         let authorization = match authorization {
             Authorization::None => None,
             Authorization::Basic(user, password) => {
@@ -137,7 +115,7 @@ impl SearchClient {
             }
             Authorization::ApiKey(key) => Some(format!("ApiKey {}", key.expose_secret()).into()),
         };
-        Ok(Self { url, authorization, client: Client::builder(TokioExecutor::new()).build(connector) })
+        Ok(Self { url, authorization, client })
     }
 
     /// Returns the databases that the indexes of this name were created for, `None` for an index

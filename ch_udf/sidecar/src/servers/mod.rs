@@ -3,6 +3,7 @@
 
 pub(crate) mod clickhouse;
 pub mod engine;
+pub(crate) mod http;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod supervisor;
