@@ -13,6 +13,9 @@ use tokio_postgres::Client;
 use crate::fixtures::TESTNET;
 use crate::writers::Writers;
 
+/// How often [`check`] plays its number of histories at most.
+const MAX_ROUNDS: u32 = 3;
+
 /// Sessions that write. Another one refreshes.
 pub const WRITERS: usize = 3;
 
@@ -171,22 +174,29 @@ impl History {
     }
 }
 
-/// Plays random histories, each in its own call of `play`. A failure is simplified in a few
-/// attempts only, because each plays a history on a fresh database.
+/// Plays random histories, each in its own call of `play`, and goes on with as many again until they
+/// are `enough`: histories in which hardly anything happens prove nothing, and how much happens is
+/// random. A failure is simplified in a few attempts only, because each plays a history on a fresh
+/// database.
 ///
 /// # Panics
-/// With the first failure.
+/// With the first failure, and if [`MAX_ROUNDS`] rounds are not enough.
 pub fn check<S: Debug>(
     histories: u32,
     max_shrink_iters: u32,
     steps: &impl Strategy<Value = Vec<S>>,
     play: impl AsyncFn(&[S]) -> Result<(), TestCaseError>,
+    enough: impl Fn() -> bool,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { cases: histories, max_shrink_iters, failure_persistence: None, ..Config::default() };
-    match TestRunner::new(config).run(steps, |steps| runtime.block_on(play(&steps))) {
-        Ok(()) => {}
-        // The statements in the reason say more than the steps that made them.
-        Err(TestError::Fail(reason, _) | TestError::Abort(reason)) => panic!("{reason}"),
+    for _ in 0..MAX_ROUNDS {
+        match TestRunner::new(config.clone()).run(steps, |steps| runtime.block_on(play(&steps))) {
+            Ok(()) if enough() => return,
+            Ok(()) => {}
+            // The statements in the reason say more than the steps that made them.
+            Err(TestError::Fail(reason, _) | TestError::Abort(reason)) => panic!("{reason}"),
+        }
     }
+    panic!("hardly anything happens in these histories: {} are not enough", histories * MAX_ROUNDS);
 }

@@ -681,10 +681,11 @@ async fn compare_after_each(history: &mut History<'_>, steps: &[(Step, Question)
 fn after_every_step_of_a_history_the_graph_answers_like_plain_sql() {
     let stack = Stack::shared().unwrap();
     let counts = Counts::default();
-    history::check(HISTORIES, 60, &steps(), async |steps: &[(Step, Question)]| play(stack, steps, &counts).await);
-    // Histories in which nothing happens would prove nothing.
-    let (answers, rows) = (counts.answers.into_inner(), counts.rows.into_inner());
-    let (rejected, statements) = (counts.rejected.into_inner(), counts.statements.into_inner());
+    let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+    let play = async |steps: &[(Step, Question)]| play(stack, steps, &counts).await;
+    history::check(HISTORIES, 60, &steps(), play, || count(&counts.answers) >= 2_000 && count(&counts.rows) >= 4_000);
+    let (answers, rows) = (count(&counts.answers), count(&counts.rows));
+    let (rejected, statements) = (count(&counts.rejected), count(&counts.statements));
     println!("{statements} statements, {rejected} rejected, {answers} answers compared, {rows} rows in them");
-    assert!(answers >= 2_000 && rows >= 4_000 && rejected * 3 < statements, "{answers} {rows} {rejected} {statements}");
+    assert!(rejected * 3 < statements, "{rejected} of {statements} statements were rejected");
 }
