@@ -35,6 +35,88 @@ BEGIN
 END;
 $$;
 
+-- Last time before each time at which its wallet sent or received, by the place in the arrays. Each
+-- question costs some descents of the indexes of each partition.
+--
+-- A plan for all partitions is made once a session: planning takes longer than few questions.
+CREATE FUNCTION last_activity(networks text[], addresses text[], times timestamptz[])
+    RETURNS TABLE (place bigint, at timestamptz)
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off
+    SET jit = off
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT w.place, (SELECT max(m.at) FROM (
+        (SELECT t."timestamp" AS at FROM arx.transactions AS t
+          WHERE t.network = w.network AND t.from_address = w.address AND t."timestamp" < w.moved_at AND t.to_address IS NOT NULL AND t.status <> 'failed'
+          ORDER BY t."timestamp" DESC LIMIT 1)
+        UNION ALL
+        (SELECT t."timestamp" AS at FROM arx.transactions AS t
+          WHERE t.network = w.network AND t.to_address = w.address AND t."timestamp" < w.moved_at AND t.to_address IS NOT NULL AND t.status <> 'failed'
+          ORDER BY t."timestamp" DESC LIMIT 1)
+        UNION ALL
+        (SELECT t."timestamp" AS at FROM arx.internal_transfers AS t
+          WHERE t.network = w.network AND t.from_address = w.address AND t."timestamp" < w.moved_at AND t.succeeded IS NOT FALSE
+          ORDER BY t."timestamp" DESC LIMIT 1)
+        UNION ALL
+        (SELECT t."timestamp" AS at FROM arx.internal_transfers AS t
+          WHERE t.network = w.network AND t.to_address = w.address AND t."timestamp" < w.moved_at AND t.succeeded IS NOT FALSE
+          ORDER BY t."timestamp" DESC LIMIT 1)
+        UNION ALL
+        (SELECT t."timestamp" AS at FROM arx.token_transfers AS t
+          WHERE t.network = w.network AND t.from_address = w.address AND t."timestamp" < w.moved_at
+          ORDER BY t."timestamp" DESC LIMIT 1)
+        UNION ALL
+        (SELECT t."timestamp" AS at FROM arx.token_transfers AS t
+          WHERE t.network = w.network AND t.to_address = w.address AND t."timestamp" < w.moved_at
+          ORDER BY t."timestamp" DESC LIMIT 1)
+        ) AS m)
+      FROM unnest($1, $2, $3) WITH ORDINALITY AS w (network, address, moved_at, place);
+END;
+$$;
+
+-- Places of the pairs of wallets between which something moved, either way, before their times.
+CREATE FUNCTION known_pairs(networks text[], addresses text[], counterparties text[], times timestamptz[])
+    RETURNS SETOF bigint
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off
+    SET jit = off
+    AS $$
+BEGIN
+    RETURN QUERY
+    SELECT w.place
+      FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS w (network, address, counterparty, moved_at, place)
+     WHERE EXISTS (SELECT FROM arx.transactions AS t
+                WHERE t.network = w.network AND t.from_address = w.address AND t.to_address = w.counterparty AND t."timestamp" < w.moved_at
+                  AND t.to_address IS NOT NULL AND t.status <> 'failed'
+               OFFSET 0)
+    OR EXISTS (SELECT FROM arx.transactions AS t
+                WHERE t.network = w.network AND t.to_address = w.address AND t.from_address = w.counterparty AND t."timestamp" < w.moved_at
+                  AND t.to_address IS NOT NULL AND t.status <> 'failed'
+               OFFSET 0)
+    OR EXISTS (SELECT FROM arx.internal_transfers AS t
+                WHERE t.network = w.network AND t.from_address = w.address AND t.to_address = w.counterparty AND t."timestamp" < w.moved_at
+                  AND t.succeeded IS NOT FALSE
+               OFFSET 0)
+    OR EXISTS (SELECT FROM arx.internal_transfers AS t
+                WHERE t.network = w.network AND t.to_address = w.address AND t.from_address = w.counterparty AND t."timestamp" < w.moved_at
+                  AND t.succeeded IS NOT FALSE
+               OFFSET 0)
+    OR EXISTS (SELECT FROM arx.token_transfers AS t
+                WHERE t.network = w.network AND t.from_address = w.address AND t.to_address = w.counterparty AND t."timestamp" < w.moved_at
+               OFFSET 0)
+    OR EXISTS (SELECT FROM arx.token_transfers AS t
+                WHERE t.network = w.network AND t.to_address = w.address AND t.from_address = w.counterparty AND t."timestamp" < w.moved_at
+               OFFSET 0);
+END;
+$$;
+
 -- The query of the facts of the wallets of transfers. Its parameters, from the third one on: since,
 -- range_from, range_to, native and tokens as of transfer_facts(), then first_time and last_time of
 -- transfers_to_judge(). The first two are the numbers and texts of conditions.
@@ -49,7 +131,8 @@ $$;
 --
 -- Where the last activity of a side, or an earlier transfer with the counterparty, is asked for,
 -- each question costs some descents of the indexes of each partition, about as much as reading
--- 60 kB. Where reading all transfers once costs less than the questions, that is done.
+-- 60 kB. Where a large run would read all transfers once for less than the questions cost, it does.
+-- Questions are asked in arrays of limited size.
 CREATE FUNCTION transfer_facts_query(groups text[], is_large boolean, needs jsonb DEFAULT '{}', has_candidates boolean DEFAULT false)
     RETURNS text
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
@@ -61,7 +144,6 @@ DECLARE
     is_new    text := '(t."timestamp" >= $4 AND t."timestamp" < $5 AND ($3 IS NULL OR arx.is_new_since(t.ingest_xid, $3)))';
     legs      text;
     past      text;
-    latest    text;
     active    text;
     known     text;
     steps     text;
@@ -84,20 +166,10 @@ BEGIN
                'AND t."timestamp" >= $8::timestamptz - interval ''168 hours'' AND t."timestamp" <= $9 %11$s) AS m',
                r.name, r.log_index, r.asset, r.amount, r.moves, is_new, r.times, d.is_out, d.counterparty, d.wallet, by_index), ' UNION ALL '),
            string_agg(format(
-               'SELECT i.wallet, i."timestamp", m.at FROM idle_sides AS i CROSS JOIN LATERAL (SELECT t."timestamp" AS at FROM arx.%1$I AS t '
-               'WHERE %2$s AND t.network = i.network AND t.%3$I = i.address AND t."timestamp" < i."timestamp" '
-               'ORDER BY t."timestamp" DESC LIMIT 1) AS m WHERE (SELECT n.few FROM idle_number AS n)',
-               r.name, r.moves, d.wallet), ' UNION ALL '),
-           string_agg(format(
                'SELECT w.wallet, t."timestamp" AS at FROM idle_wallets AS w JOIN arx.%1$I AS t ON t.network = w.network AND t.%3$I = w.address '
                'AND t."timestamp" <= w.last_time AND %2$s WHERE NOT (SELECT n.few FROM idle_number AS n)',
                r.name, r.moves, d.wallet), ' UNION ALL '),
            string_agg(format(
-               'SELECT p.pair FROM pairs AS p CROSS JOIN LATERAL (SELECT FROM arx.%1$I AS t '
-               'WHERE %2$s AND t.network = p.network AND t.%3$I = p.one AND t.%4$I = p.other AND t."timestamp" < p.first_time LIMIT 1) AS m '
-               'WHERE (SELECT n.few FROM pair_number AS n)',
-               r.name, r.moves, d.wallet, d.counterparty), ' UNION ALL ')
-           || ' UNION ALL ' || string_agg(format(
                'SELECT p.pair FROM pairs AS p JOIN (SELECT t.network, least(t.from_address COLLATE "C", t.to_address) AS low, '
                'greatest(t.from_address COLLATE "C", t.to_address) AS high, t."timestamp" FROM arx.%1$I AS t '
                'WHERE %2$s AND t.from_address IS NOT NULL AND t.to_address IS NOT NULL '
@@ -105,7 +177,7 @@ BEGIN
                'ON t.network = p.network AND t.low = least(p.one COLLATE "C", p.other) AND t.high = greatest(p.one COLLATE "C", p.other) '
                'AND t."timestamp" < p.first_time WHERE NOT (SELECT n.few FROM pair_number AS n)',
                r.name, r.moves), ' UNION ALL ') FILTER (WHERE d.is_out)
-      INTO legs, past, latest, active, known
+      INTO legs, past, active, known
       FROM (VALUES ('transactions', 'NULL::integer', '''native''', 'value', 't.to_address IS NOT NULL AND t.status <> ''failed''', '$6'),
                    ('internal_transfers', 't.position', '''native''', 'value', 't.succeeded IS NOT FALSE', '$6'),
                    ('token_transfers', 't.log_index', 't.token_address', 'amount', 'true', '$7')) AS r (name, log_index, asset, amount, moves, times)
@@ -203,7 +275,7 @@ BEGIN
         || CASE WHEN 'scores' = ANY (groups) THEN ' LEFT JOIN scores AS c ON c.wallet = s.wallet LEFT JOIN scores AS q ON q.network = w.network AND q.address = s.counterparty' ELSE '' END
         || CASE WHEN 'watchlists' = ANY (groups) AND NOT has_candidates THEN ' LEFT JOIN watched AS m ON m.wallet = s.wallet LEFT JOIN watched AS n ON n.network = w.network AND n.address = s.counterparty' ELSE '' END
         || ')';
-    IF groups && '{idle,counterparty}' THEN
+    IF is_large AND groups && '{idle,counterparty}' THEN
         steps := steps || ', stored_bytes AS MATERIALIZED (
         SELECT coalesce(sum(pg_relation_size(p.relid)), 0) AS bytes
           FROM unnest(''{arx.transactions,arx.internal_transfers,arx.token_transfers}''::regclass[]) AS r (relation)
@@ -211,16 +283,24 @@ BEGIN
     END IF;
     IF 'idle' = ANY (groups) THEN
         steps := steps || ', idle_sides AS MATERIALIZED (
-        SELECT DISTINCT f.wallet, f.network, f.address, f."timestamp" FROM cheap AS f
-         WHERE NOT f.is_previous_certain AND (' || coalesce(needs ->> 'idle', 'true') || ')),
-    idle_number AS MATERIALIZED (SELECT count(*) * 60000 <= (SELECT b.bytes FROM stored_bytes AS b) AS few FROM idle_sides AS i),
+        SELECT row_number() OVER () AS place, i.*
+          FROM (SELECT DISTINCT f.wallet, f.network, f.address, f."timestamp" FROM cheap AS f
+                 WHERE NOT f.is_previous_certain AND (' || coalesce(needs ->> 'idle', 'true') || ')) AS i)'
+        || CASE WHEN is_large THEN ', idle_number AS MATERIALIZED (SELECT count(*) * 60000 <= (SELECT b.bytes FROM stored_bytes AS b) AS few FROM idle_sides AS i),
     idle_wallets AS MATERIALIZED (
-        SELECT i.wallet, i.network, i.address, max(i."timestamp") AS last_time FROM idle_sides AS i GROUP BY i.wallet, i.network, i.address),
-    times AS MATERIALIZED (
-        SELECT a.wallet, a."timestamp", max(a.at) AS before FROM (' || latest || ') AS a GROUP BY a.wallet, a."timestamp"
+        SELECT i.wallet, i.network, i.address, max(i."timestamp") AS last_time FROM idle_sides AS i GROUP BY i.wallet, i.network, i.address)' ELSE '' END
+        || ', times AS MATERIALIZED (
+        SELECT i.wallet, i."timestamp", a.at AS before
+          FROM (SELECT min(s.place) - 1 AS before, array_agg(s.network ORDER BY s.place) AS networks,
+                       array_agg(s.address ORDER BY s.place) AS addresses, array_agg(s."timestamp" ORDER BY s.place) AS times
+                  FROM idle_sides AS s' || CASE WHEN is_large THEN ' WHERE (SELECT n.few FROM idle_number AS n)' ELSE '' END || '
+                 GROUP BY (s.place - 1) / 100000) AS g
+         CROSS JOIN LATERAL arx.last_activity(g.networks, g.addresses, g.times) AS a
+          JOIN idle_sides AS i ON i.place = g.before + a.place'
+        || CASE WHEN is_large THEN '
         UNION ALL
         SELECT d.wallet, d.at, lag(d.at) OVER (PARTITION BY d.wallet ORDER BY d.at)
-          FROM (SELECT DISTINCT a.wallet, a.at FROM (' || active || ') AS a) AS d)';
+          FROM (SELECT DISTINCT a.wallet, a.at FROM (' || active || ') AS a) AS d' ELSE '' END || ')';
     END IF;
     IF 'counterparty' = ANY (groups) THEN
         -- Both wallets of a pair have the same history. That of the one with fewer transfers is
@@ -232,7 +312,9 @@ BEGIN
                   FROM cheap AS f
                  WHERE f."timestamp" = f.pair_first_at AND (' || coalesce(needs ->> 'counterparty', 'true') || ')) AS e)'
             ELSE ', needed_pairs AS MATERIALIZED (
-        SELECT DISTINCT f.network, least(f.address COLLATE "C", f.counterparty) AS one, greatest(f.address COLLATE "C", f.counterparty) AS other
+        -- Without a collation of their own: the indexes of the tables have that of the columns.
+        SELECT DISTINCT f.network, CASE WHEN f.address <= f.counterparty COLLATE "C" THEN f.address ELSE f.counterparty END AS one,
+               CASE WHEN f.address <= f.counterparty COLLATE "C" THEN f.counterparty ELSE f.address END AS other
           FROM cheap AS f WHERE f.counterparty IS NOT NULL AND (' || coalesce(needs ->> 'counterparty', 'true') || ')),
     pairs AS MATERIALIZED (
         SELECT row_number() OVER () AS pair, e.*
@@ -242,10 +324,18 @@ BEGIN
                                 AND greatest(l.from_address COLLATE "C", l.to_address) = p.other
                                 -- The sender of a burn would be both of them.
                                 AND l.from_address IS NOT NULL AND l.to_address IS NOT NULL
-                 GROUP BY p.network, p.one, p.other) AS e)' END || ',
+                 GROUP BY p.network, p.one, p.other) AS e)' END
+        || CASE WHEN is_large THEN ',
     pair_number AS MATERIALIZED (
-        SELECT count(*) * 60000 <= (SELECT b.bytes FROM stored_bytes AS b) AS few, max(p.first_time) AS last_time FROM pairs AS p),
-    known_pairs AS MATERIALIZED (SELECT DISTINCT k.pair FROM (' || known || ') AS k),
+        SELECT count(*) * 60000 <= (SELECT b.bytes FROM stored_bytes AS b) AS few, max(p.first_time) AS last_time FROM pairs AS p)' ELSE '' END || ',
+    known_pairs AS MATERIALIZED (
+        SELECT g.before + k.place AS pair
+          FROM (SELECT min(p.pair) - 1 AS before, array_agg(p.network ORDER BY p.pair) AS networks, array_agg(p.one ORDER BY p.pair) AS ones,
+                       array_agg(p.other ORDER BY p.pair) AS others, array_agg(p.first_time ORDER BY p.pair) AS times
+                  FROM pairs AS p' || CASE WHEN is_large THEN ' WHERE (SELECT n.few FROM pair_number AS n)' ELSE '' END || '
+                 GROUP BY (p.pair - 1) / 100000) AS g
+         CROSS JOIN LATERAL arx.known_pairs(g.networks, g.ones, g.others, g.times) AS k (place)'
+        || CASE WHEN is_large THEN ' UNION SELECT k.pair FROM (' || known || ') AS k' ELSE '' END || '),
     new_pairs AS MATERIALIZED (
         SELECT p.network, least(p.one COLLATE "C", p.other) AS one, greatest(p.one COLLATE "C", p.other) AS other, p.first_time,
                k.pair IS NOT NULL AS is_known
@@ -445,7 +535,7 @@ BEGIN
     -- run has its alert's id before the alert is there, so that its hits get it in the same
     -- statement.
     WITH waiting AS (
-        SELECT h.*, r.cooldown, r.severity, r.pending, r.sla,
+        SELECT h.*, r.cooldown, r.pending, r.sla,
                coalesce(h."timestamp" - lag(h."timestamp") OVER in_time > r.cooldown, true) AS begins
           FROM arx.wallet_alert_hits AS h
           JOIN arx.wallet_alert_rules AS r ON r.rule = h.rule AND r.version = h.rule_version
@@ -472,27 +562,28 @@ BEGIN
         SELECT n.*, coalesce(max(n.former_id) OVER (PARTITION BY n.number), (SELECT i.list FROM ids AS i)[n.number]) AS new_id
           FROM ranked AS n
     ), runs AS (
-        SELECT n.new_id, n.rule, n.network, n.address, n.first_hit, max(n.rule_version) AS rule_version,
-               (array_agg(n.severity ORDER BY n.rule_version DESC))[1] AS severity, max(n.pending) AS pending, min(n.sla) AS sla,
+        -- Sorted once: an aggregate with an order of its own sorts each run.
+        SELECT n.number, min(n.new_id) AS new_id, min(n.rule) AS rule, min(n.network) AS network, min(n.address) AS address,
+               min(n.first_hit) AS first_hit, max(n.rule_version) AS rule_version, max(n.pending) AS pending, min(n.sla) AS sla,
                count(*) AS hits, min(n."timestamp") AS first_time, max(n."timestamp") AS last_time, sum(n.amount_usd) AS amount_usd,
                -- A wallet may have a million hits.
                jsonb_agg(jsonb_build_object('tx_hash', n.tx_hash, 'direction', n.direction, 'counterparty', n.counterparty,
-                                            'timestamp', n."timestamp", 'facts', n.facts)
-                         ORDER BY n.place) FILTER (WHERE n.place <= 20) AS evidence
-          FROM keyed AS n
-         GROUP BY n.new_id, n.rule, n.network, n.address, n.first_hit
+                                            'timestamp', n."timestamp", 'facts', n.facts)) FILTER (WHERE n.place <= 20) AS evidence
+          FROM (SELECT k.* FROM keyed AS k ORDER BY k.number, k.place) AS n
+         GROUP BY n.number
     ), raised_now AS (
         INSERT INTO arx.wallet_alerts AS a (alert_id, dedup_key, rule, rule_version, severity, network, address, state, hits,
                                             first_hit_at, last_hit_at, amount_usd, evidence, deliver_from, due_at, is_queued)
         OVERRIDING SYSTEM VALUE
-        SELECT u.new_id, format('%s:%s:%s:%s', u.rule, u.network, u.address, u.first_hit), u.rule, u.rule_version, u.severity,
+        SELECT u.new_id, format('%s:%s:%s:%s', u.rule, u.network, u.address, u.first_hit), u.rule, u.rule_version, r.severity,
                u.network, u.address,
                t.state,
                u.hits, u.first_time, u.last_time, u.amount_usd, u.evidence, now() + u.pending,
-               now() + coalesce(u.sla, CASE u.severity WHEN 'critical' THEN interval '4 hours' WHEN 'high' THEN interval '1 day'
+               now() + coalesce(u.sla, CASE r.severity WHEN 'critical' THEN interval '4 hours' WHEN 'high' THEN interval '1 day'
                                                        WHEN 'medium' THEN interval '3 days' ELSE interval '7 days' END),
                t.state = 'open' AND NOT is_wanted
           FROM runs AS u
+          JOIN arx.wallet_alert_rules AS r ON r.rule = u.rule AND r.version = u.rule_version
          CROSS JOIN LATERAL (
             SELECT CASE WHEN EXISTS (SELECT FROM arx.alert_silences AS s
                                       WHERE (s.rule IS NULL OR s.rule = u.rule) AND (s.network IS NULL OR s.network = u.network)
@@ -658,7 +749,6 @@ CREATE FUNCTION judge_transfers(since pg_snapshot, native tstzmultirange DEFAULT
 DECLARE
     sizes      record;
     code       record;
-    by_filter  boolean;
     storing    text;
     everything CONSTANT timestamptz[] := ARRAY['-infinity', 'infinity'];
 BEGIN
@@ -686,12 +776,10 @@ BEGIN
                 SELECT coalesce(jsonb_object_agg(c.key, c.hits), ''{}'') AS hits
                   FROM (SELECT s.rule || '' '' || s.rule_version AS key, count(*) AS hits FROM stored AS s GROUP BY 1) AS c
              )';
-    -- Many transfers are filtered before SQL judges them. Conditions are an argument of limited
-    -- size.
-    by_filter := sizes.legs > 5000 AND octet_length(code.conditions::text) < 1000000;
-    IF by_filter THEN
+    -- Transfers are filtered before SQL judges them. Conditions are an argument of limited size.
+    IF octet_length(code.conditions::text) < 1000000 THEN
         EXECUTE 'WITH candidates AS MATERIALIZED (SELECT c.* FROM arx.alert_candidates($3, $6, $7, $11) AS c),
-                 facts AS MATERIALIZED (' || arx.transfer_facts_query(code.groups, true, code.needs, true) || '),
+                 facts AS MATERIALIZED (' || arx.transfer_facts_query(code.groups, sizes.legs > 5000, code.needs, true) || '),
                  found AS (
                     SELECT $10 -> h.number AS rule, h.number, f.*, CASE h.number ' || code.used || ' END AS used
                       FROM facts AS f CROSS JOIN LATERAL unnest(f.rules) AS h (number)
@@ -704,8 +792,8 @@ BEGIN
         IF judged IS NOT NULL THEN
             RETURN;
         END IF;
-        SELECT * INTO STRICT sizes FROM arx.transfers_to_judge($1, everything[1], everything[2], $2, $3);
     END IF;
+    SELECT * INTO STRICT sizes FROM arx.transfers_to_judge($1, everything[1], everything[2], $2, $3);
     EXECUTE 'WITH facts AS MATERIALIZED (' || arx.transfer_facts_query(code.groups, sizes.legs > 5000, code.needs) || '),
              found AS (
                 SELECT r.rule, h.number, f.*, CASE h.number ' || code.used || ' END AS used

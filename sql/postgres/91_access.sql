@@ -491,6 +491,8 @@ BEGIN
              'facts of both wallets of transfers that have become visible since a snapshot (NULL: all), within a range of times'),
                 ('transfers_to_judge', 'arx_reader', 'number and times of the transfers that transfer_facts() would read'),
                 ('transfer_facts_query', 'arx_reader', 'query of transfer_facts(), for few transfers or for many'),
+                ('last_activity', 'arx_reader', 'last time before each time at which its wallet sent or received'),
+                ('known_pairs', 'arx_reader', 'places of the pairs of wallets between which something moved before their times'),
                 ('alert_candidates', 'arx_operator',
              'step of check_wallet_alerts(): sides of new transfers that rules may fire on, with facts about them'),
                 ('judge_transfers', 'arx_operator', 'step of check_wallet_alerts(): judges transfers, and stores the hits'),

@@ -341,14 +341,16 @@ fn hits_of_random_histories_equal_one_sql_statement_a_rule() {
             ))
             .unwrap();
     }
-    // Many transfers are filtered, unless memory is short; few are judged by SQL alone. Later
-    // rounds have rows between and before the earlier ones, and rows that are gone.
+    // Transfers are filtered, unless memory is short: then SQL judges them alone. Few ask the tables
+    // wallet by wallet. Later rounds have rows between and before the earlier ones, and rows that
+    // are gone.
     let gone = "DELETE FROM arx.transactions WHERE tx_hash LIKE 'r1-%7';";
     let rounds = [
         ("256MB", "", 4_000, "2024-03-01", 20),
         ("256MB", "", 300, "2024-02-20", 40),
         ("256MB", gone, 4_000, "2024-03-05", 40),
         ("64kB", "", 3_700, "2024-03-01", 50),
+        ("64kB", "", 200, "2024-03-10", 60),
         ("256MB", "", 12, "2024-04-25", 30),
     ];
     for (round, (memory, change, count, start, days)) in rounds.into_iter().enumerate() {
@@ -396,4 +398,55 @@ fn hits_of_random_histories_equal_one_sql_statement_a_rule() {
                    FULL JOIN (SELECT a.alert_id, a.hits FROM arx.wallet_alerts AS a WHERE a.state <> 'retracted') AS a USING (alert_id)
                   WHERE h.hits IS DISTINCT FROM a.hits";
     assert_eq!(database.query(wrong).unwrap(), "0");
+}
+
+/// Rules about the past of a wallet, each of which asks the tables for older transfers.
+const ABOUT_THE_PAST: [&str; 3] = [
+    r#"{"fact": "is_new_counterparty", "op": "=", "value": true}"#,
+    r#"{"fact": "days_idle", "op": ">=", "value": 20}"#,
+    r#"{"fact": "count_7d", "op": ">=", "value": 3}"#,
+];
+
+#[test]
+fn few_transfers_are_judged_without_reading_the_tables() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("alert_reads").unwrap();
+    let transfers = |hash: &str, count: u32, start: &str| {
+        format!(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
+             SELECT 'testnet', '{hash}' || n, n, timestamptz '{start}' + n * interval '1 minute', 'w' || n * 7 % 4000, 'w' || n * 13 % 4001,
+                    1, 'confirmed' FROM generate_series(1, {count}) AS n"
+        )
+    };
+    database
+        .query(&format!(
+            "{SETUP}; UPDATE arx.wallet_alert_rules SET state = 'retired';
+             SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-03-31'); {}",
+            transfers("old", 30_000, "2024-01-05")
+        ))
+        .unwrap();
+    database.query("SELECT count(*) FROM arx.check_wallet_alerts()").unwrap();
+    for (number, condition) in ABOUT_THE_PAST.iter().enumerate() {
+        database
+            .query(&format!(
+                "SELECT arx.set_alert_rule('r{number}', '{condition}', 'test', max_share => 1);
+                 SELECT arx.set_alert_rule_state('r{number}', 1, 'active')"
+            ))
+            .unwrap();
+    }
+    // Without statistics, and with them.
+    for (round, prepare) in ["SELECT 1", "VACUUM ANALYZE"].into_iter().enumerate() {
+        database.query(prepare).unwrap();
+        for memory in ["256MB", "64kB"] {
+            database.query(&transfers(&format!("{memory}{round}"), 20, "2024-03-20")).unwrap();
+            let answer = database
+                .query(&format!(
+                    "SET arx.graph_work_mem = '{memory}'; BEGIN; SELECT sum(hits) > 0 FROM arx.check_wallet_alerts();
+                     SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) < 10000
+                       FROM pg_stat_xact_user_tables WHERE relid IN (SELECT relid FROM pg_partition_tree('arx.transactions')); COMMIT"
+                ))
+                .unwrap();
+            assert_eq!(answer.lines().collect::<Vec<_>>(), ["t", "t"], "with {memory} after {prepare}");
+        }
+    }
 }

@@ -482,6 +482,24 @@ const fn fact(name: &str) -> usize {
     index
 }
 
+/// Texts of facts that are not read.
+#[derive(Debug)]
+struct OwnTexts {
+    /// Of senders, and of receivers.
+    directions: [TextId; 2],
+    relations: [TextId; 3],
+}
+
+impl OwnTexts {
+    fn new(texts: &mut Texts) -> Self {
+        Self {
+            directions: ["out", "in"].map(|text| texts.id(text)),
+            relations: [Relation::Transactions, Relation::InternalTransfers, Relation::TokenTransfers]
+                .map(|relation| texts.id(relation.as_str())),
+        }
+    }
+}
+
 /// Transfers, and the wallets that take part.
 #[derive(Debug)]
 pub struct TransferSet {
@@ -489,6 +507,7 @@ pub struct TransferSet {
     /// All transfers that are stored are new.
     is_whole: bool,
     bytes_left: usize,
+    own_texts: OwnTexts,
     texts: Texts,
     numbers: HashMap<TextId, HashMap<Rc<str>, WalletNumber, FxBuildHasher>, FxBuildHasher>,
     wallets: Vec<Wallet>,
@@ -502,11 +521,12 @@ impl TransferSet {
     /// Creates an empty set, which may take `bytes` of memory. `is_whole` says that each stored
     /// transfer will be added as a new one.
     #[must_use]
-    pub fn new(gathered: Gathered, is_whole: bool, texts: Texts, bytes: usize) -> Self {
+    pub fn new(gathered: Gathered, is_whole: bool, mut texts: Texts, bytes: usize) -> Self {
         Self {
             gathered,
             is_whole,
             bytes_left: bytes,
+            own_texts: OwnTexts::new(&mut texts),
             texts,
             numbers: HashMap::default(),
             wallets: Vec::new(),
@@ -593,6 +613,17 @@ impl TransferSet {
         self.add(transfer, network, (from, to), 0, false)
     }
 
+    /// Adds an older transfer that was found by its receiver, unless it has been found by its
+    /// sender: each that a wallet of a new transfer has sent must have been added.
+    ///
+    /// # Errors
+    /// [`Unfit::Memory`].
+    pub fn add_received(&mut self, transfer: &Transfer<'_>) -> Result<(), Unfit> {
+        let network = self.network(transfer.network)?;
+        let was_sent = transfer.from.is_some_and(|from| self.known_wallet(network, from).is_some());
+        if was_sent { Ok(()) } else { self.add_past(transfer) }
+    }
+
     fn add(
         &mut self,
         transfer: &Transfer<'_>,
@@ -634,6 +665,18 @@ impl TransferSet {
             }
         }
         Ok(())
+    }
+
+    /// Number of transfers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Returns true if there is no transfer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// Returns the periods, with both ends, whose older transfers are needed: the week before each
@@ -713,22 +756,56 @@ impl TransferSet {
         self.rows.iter().filter(|row| row.is_new).map(ends).sum()
     }
 
+    /// Returns the first times of the pairs of candidates, of the transfers that were read.
     fn first_times(
         &mut self,
+        candidates: &[Candidate],
         pace: &mut Pace<'_, impl Interrupt, STEPS_PER_CHECK>,
     ) -> Result<HashMap<(WalletNumber, WalletNumber), i64, FxBuildHasher>, Unfit> {
-        let mut first: HashMap<_, i64, FxBuildHasher> = HashMap::default();
-        if !self.gathered.counterparty {
-            return Ok(first);
-        }
-        self.book(self.rows.len() * PAIR_BYTES)?;
+        self.book(candidates.len() * PAIR_BYTES)?;
+        let pairs = candidates.iter().filter_map(|candidate| pair_of(self.rows.get(candidate.row as usize)?));
+        let mut first: HashMap<_, i64, FxBuildHasher> = pairs.map(|pair| (pair, i64::MAX)).collect();
         for row in &self.rows {
             pace.step(0);
-            if let Some(pair) = pair_of(row) {
-                first.entry(pair).and_modify(|time| *time = row.time.min(*time)).or_insert(row.time);
+            if let Some(time) = pair_of(row).and_then(|pair| first.get_mut(&pair)) {
+                *time = row.time.min(*time);
             }
         }
         Ok(first)
+    }
+
+    /// Sets the first times of the pairs of candidates, and drops the rules that fire only on a new
+    /// counterparty where it is not new. Few sides get here: the table of all pairs is not made.
+    fn settle_pairs(
+        &mut self,
+        rules: &[RuleFilter],
+        candidates: &mut Vec<Candidate>,
+        pace: &mut Pace<'_, impl Interrupt, STEPS_PER_CHECK>,
+    ) -> Result<(), Unfit> {
+        if !self.gathered.counterparty {
+            return Ok(());
+        }
+        let first_times = self.first_times(candidates, pace)?;
+        for candidate in &mut *candidates {
+            let row = self.rows[candidate.row as usize];
+            candidate.pair_first = pair_of(&row).and_then(|pair| first_times.get(&pair).copied());
+            if candidate.pair_first.is_some_and(|first| first < row.time) {
+                pace.step(candidate.rules as usize);
+                let facts = self.facts(&row, candidate);
+                let mut kept = candidate.first_rule;
+                for place in kept..kept + candidate.rules as usize {
+                    let number = self.rule_numbers[place];
+                    if rules[usize::from(number)].condition.may_hold(&facts) {
+                        self.rule_numbers[kept] = number;
+                        kept += 1;
+                    } else {
+                        candidate.rules -= 1;
+                    }
+                }
+            }
+        }
+        candidates.retain(|candidate| candidate.rules > 0);
+        Ok(())
     }
 
     /// Returns the sides of new transfers that rules may fire on.
@@ -742,10 +819,6 @@ impl TransferSet {
     ) -> Result<Vec<Candidate>, Unfit> {
         self.sides.sort_unstable();
         let mut pace = Pace::every(interrupt);
-        let first_times = self.first_times(&mut pace)?;
-        let [out_text, in_text] = ["out", "in"].map(|text| self.texts.id(text));
-        let relations = [Relation::Transactions, Relation::InternalTransfers, Relation::TokenTransfers]
-            .map(|relation| self.texts.id(relation.as_str()));
         let sides = std::mem::take(&mut self.sides);
         let mut candidates = Vec::new();
         for wallet in sides.chunk_by(|one, other| one.wallet == other.wallet) {
@@ -778,7 +851,8 @@ impl TransferSet {
                             windows: Windows::default(),
                             previous: None,
                             is_previous_certain: false,
-                            pair_first: pair_of(&row).and_then(|pair| first_times.get(&pair).copied()),
+                            // Whether there was an earlier one is open.
+                            pair_first: pair_of(&row).map(|_| row.time),
                         };
                         if self.gathered.windows {
                             candidate.windows = sliding.windows(end, row.asset);
@@ -788,10 +862,7 @@ impl TransferSet {
                             candidate.is_previous_certain = self.is_whole
                                 || candidate.previous.is_some_and(|time| time >= side.time.saturating_sub(WEEK));
                         }
-                        let mut facts = self.facts(&row, &candidate);
-                        facts[const { fact("direction") }] =
-                            FactValue::Text(if side.is_in { in_text } else { out_text });
-                        facts[const { fact("relation") }] = FactValue::Text(relations[row.relation as usize]);
+                        let facts = self.facts(&row, &candidate);
                         for (number, rule) in rules.iter().enumerate() {
                             let is_judged = if side.is_in { rule.receivers } else { rule.senders };
                             if is_judged && rule.condition.may_hold(&facts) {
@@ -812,11 +883,15 @@ impl TransferSet {
                 self.bytes_left += sliding.booked();
             }
         }
+        self.settle_pairs(rules, &mut candidates, &mut pace)?;
         Ok(candidates)
     }
 
     fn facts(&self, row: &Row, candidate: &Candidate) -> FactValues {
         let mut facts = [FactValue::Open; FACT_COUNT];
+        let own = &self.own_texts;
+        facts[const { fact("direction") }] = FactValue::Text(own.directions[usize::from(candidate.is_in)]);
+        facts[const { fact("relation") }] = FactValue::Text(own.relations[row.relation as usize]);
         let (wallet, counterparty) = if candidate.is_in { (row.to, row.from) } else { (row.from, row.to) };
         let wallet = wallet.and_then(|number| self.wallets.get(number.index()));
         let counterparty = counterparty.and_then(|number| self.wallets.get(number.index()));
@@ -1214,7 +1289,7 @@ mod tests {
         let sample = Sample { from: Some(0), to: Some(1), hours: 0, token: None, amount: 1, usd: None, is_new: true };
         let mut set = set(&vec![sample; 10_000], gathered, texts).unwrap();
         let mut checks = Checks::default();
-        assert_eq!(set.first_times(&mut Pace::every(&mut checks)).unwrap().len(), 1);
+        assert_eq!(set.first_times(&[], &mut Pace::every(&mut checks)).unwrap().len(), 0);
         assert_eq!(checks.0, 1 + 9_999 / STEPS_PER_CHECK);
         let mut checks = Checks::default();
         assert_eq!(set.candidates(&rules, &mut checks).unwrap().len(), 0);

@@ -9,57 +9,93 @@ use super::stream::ColumnType::{Double, Integer, Long, Numeric, Text, Time};
 use super::stream::{Argument, Layout, Slot, stream_once_with, with_memory_context};
 use crate::error::SqlError;
 
+/// Transfers of a run up to which older ones are read by wallet, through the indexes: beyond, each
+/// partition that matters is read once.
+const MOST_BY_WALLET: usize = 5_000;
+
 /// Wallets asked about at a time. pgrx does not survive that the server lacks memory for the array
 /// of an argument that is much larger.
 const BATCH: usize = 20_000;
 
 const LAYOUT: Layout = &[Text, Text, Integer, Time, Text, Text, Text, Numeric, Numeric];
 
-/// A query about the transfers of a table that move value: $1 is the snapshot since which rows are
-/// new, and $2 the times of rows that are to be judged although they are not.
-macro_rules! transfers {
-    ($place:literal, $asset:literal, $amount:literal, $from:literal, $condition:literal) => {
-        match CStr::from_bytes_with_nul(
-            concat!(
-                "SELECT t.network, t.tx_hash, ",
-                $place,
-                "::integer, t.\"timestamp\", t.from_address, t.to_address, ",
-                $asset,
-                ", t.",
-                $amount,
-                "::numeric, t.value_usd::numeric FROM arx.",
-                $from,
-                " AND ",
-                $condition,
-                "\0"
-            )
-            .as_bytes(),
-        ) {
+/// A text of SQL, made of literals.
+macro_rules! sql {
+    ($($part:expr),+) => {
+        match CStr::from_bytes_with_nul(concat!($($part,)+ "\0").as_bytes()) {
             Ok(text) => text,
             Err(_) => c"",
         }
     };
 }
 
-/// The queries about a table: new rows, those at given times, and older ones of a period.
+/// A query about the transfers of a table that move value: $1 is the snapshot since which rows are
+/// new, and $2 the times of rows that are to be judged although they are not.
+macro_rules! transfers {
+    ($place:literal, $asset:literal, $amount:literal, $from:literal, $condition:expr) => {
+        concat!(
+            "SELECT t.network, t.tx_hash, ",
+            $place,
+            "::integer, t.\"timestamp\", t.from_address, t.to_address, ",
+            $asset,
+            ", t.",
+            $amount,
+            "::numeric, t.value_usd::numeric FROM arx.",
+            $from,
+            " AND ",
+            $condition
+        )
+    };
+}
+
+/// Transfers from $3 to $4 that are not judged.
+macro_rules! past {
+    () => {
+        "t.\"timestamp\" >= $3 AND t.\"timestamp\" <= $4 AND NOT ($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1)) \
+         AND NOT t.\"timestamp\" <@ $2"
+    };
+}
+
+/// Transfers of the wallets of $5 and $6, one wallet after the other.
+macro_rules! of_wallets {
+    ($place:literal, $asset:literal, $amount:literal, $from:literal, $wallet:literal) => {
+        sql!(
+            "SELECT m.* FROM unnest($5::text[], $6::text[]) AS w (network, address) CROSS JOIN LATERAL (",
+            transfers!($place, $asset, $amount, $from, past!()),
+            " AND t.network = w.network AND t.",
+            $wallet,
+            // With it, the subquery is not joined in another way.
+            " = w.address OFFSET 0) AS m"
+        )
+    };
+}
+
+/// The queries about a table: new rows, those at given times, and older ones of a period, all or
+/// those that wallets have sent or received.
 struct Queries {
     relation: Relation,
     new: &'static CStr,
     at_times: &'static CStr,
     past: &'static CStr,
+    sent: &'static CStr,
+    received: &'static CStr,
 }
 
 macro_rules! queries {
     ($relation:ident, $place:literal, $asset:literal, $amount:literal, $from:literal) => {
         Queries {
             relation: Relation::$relation,
-            new: transfers!($place, $asset, $amount, $from,
-                "($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1))"),
-            at_times: transfers!($place, $asset, $amount, $from,
-                "NOT isempty($2) AND t.\"timestamp\" <@ $2 AND NOT ($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1))"),
-            past: transfers!($place, $asset, $amount, $from,
-                "t.\"timestamp\" >= $3 AND t.\"timestamp\" <= $4 AND NOT ($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1)) \
-                 AND NOT t.\"timestamp\" <@ $2"),
+            new: sql!(transfers!($place, $asset, $amount, $from, "($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1))")),
+            at_times: sql!(transfers!(
+                $place,
+                $asset,
+                $amount,
+                $from,
+                "NOT isempty($2) AND t.\"timestamp\" <@ $2 AND NOT ($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1))"
+            )),
+            past: sql!(transfers!($place, $asset, $amount, $from, past!())),
+            sent: of_wallets!($place, $asset, $amount, $from, "from_address"),
+            received: of_wallets!($place, $asset, $amount, $from, "to_address"),
         }
     };
 }
@@ -112,11 +148,16 @@ impl JudgedRows {
             Ok(periods) => periods,
             Err(unfit) => return Ok(Err(unfit)),
         };
+        let by_wallet = set.len() <= MOST_BY_WALLET;
         for (start, end) in periods {
             for queries in &QUERIES {
                 let [since, times] = self.arguments(queries.relation);
                 let arguments = [since, times, Argument::time(start), Argument::time(end)];
-                let past = read(queries.past, &arguments, queries.relation, |transfer| set.add_past(transfer))?;
+                let past = if by_wallet {
+                    read_of_wallets(queries, arguments, set)?
+                } else {
+                    read(queries.past, &arguments, queries.relation, |transfer| set.add_past(transfer))?
+                };
                 if past.is_err() {
                     return Ok(past);
                 }
@@ -124,6 +165,24 @@ impl JudgedRows {
         }
         Ok(Ok(()))
     }
+}
+
+/// Adds the transfers of the wallets of a set within a period. One between two of them is found by
+/// both queries, and added by the first one.
+fn read_of_wallets(
+    queries: &Queries,
+    [since, times, start, end]: [Argument; 4],
+    set: &mut TransferSet,
+) -> Result<Result<(), Unfit>, SqlError> {
+    with_memory_context(|| {
+        let (networks, addresses): (Vec<&str>, Vec<&str>) = set.wallets().unzip();
+        let arguments = [since, times, start, end, Argument::of(networks), Argument::of(addresses)];
+        let sent = read(queries.sent, &arguments, queries.relation, |transfer| set.add_past(transfer))?;
+        if sent.is_err() {
+            return Ok(sent);
+        }
+        read(queries.received, &arguments, queries.relation, |transfer| set.add_received(transfer))
+    })
 }
 
 /// Adds the rows of a query, up to the first one that does not fit.
