@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 use crate::fixtures::TESTNET;
 use crate::writers::Writers;
 
-/// How often [`check`] plays its number of histories at most.
+/// Rounds of histories that [`check`] plays at most.
 const MAX_ROUNDS: u32 = 3;
 
 /// Sessions that write. Another one refreshes.
@@ -174,13 +174,12 @@ impl History {
     }
 }
 
-/// Plays random histories, each in its own call of `play`, and goes on with as many again until they
-/// are `enough`: histories in which hardly anything happens prove nothing, and how much happens is
-/// random. A failure is simplified in a few attempts only, because each plays a history on a fresh
-/// database.
+/// Plays random histories, each in its own call of `play`, in rounds until they are `enough`: if
+/// hardly anything happens in them, they prove nothing, and what happens is random. A failure is
+/// simplified in a few attempts only, because each plays a history on a fresh database.
 ///
 /// # Panics
-/// With the first failure, and if [`MAX_ROUNDS`] rounds are not enough.
+/// With the first failure, and if three rounds are not enough.
 pub fn check<S: Debug>(
     histories: u32,
     max_shrink_iters: u32,

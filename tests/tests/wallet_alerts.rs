@@ -341,9 +341,9 @@ fn hits_of_random_histories_equal_one_sql_statement_a_rule() {
             ))
             .unwrap();
     }
-    // Transfers are filtered, unless memory is short: then SQL judges them alone. Few ask the tables
-    // wallet by wallet. Later rounds have rows between and before the earlier ones, and rows that
-    // are gone.
+    // Transfers are filtered, unless memory is short: then SQL judges them alone. Few ask the
+    // tables wallet by wallet. Later rounds have rows between and before the earlier ones, and rows
+    // that are gone.
     let gone = "DELETE FROM arx.transactions WHERE tx_hash LIKE 'r1-%7';";
     let rounds = [
         ("256MB", "", 4_000, "2024-03-01", 20),

@@ -485,7 +485,7 @@ const fn fact(name: &str) -> usize {
 /// Texts of facts that are not read.
 #[derive(Debug)]
 struct OwnTexts {
-    /// Of senders, and of receivers.
+    /// Texts of senders and of receivers.
     directions: [TextId; 2],
     relations: [TextId; 3],
 }
