@@ -140,3 +140,51 @@ SELECT * FROM tokens;
 CREATE TABLE mine (LIKE arx.internal_transfers INCLUDING DEFAULTS);
 CREATE TRIGGER mine BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION arx.complete_internal_transfer();
 INSERT INTO mine (network, tx_hash, position, "timestamp", from_address, value) VALUES ('testnet', 'sent', 0, '2024-01-10', 'a', 1);
+-- A failed transaction is found wherever its partition is: in a month, in the default partition, in
+-- a month that is divided further; and in the command that stores it.
+SELECT arx.ensure_partitions('arx.transactions', '2024-03-01', '2024-03-31');
+CREATE TABLE april PARTITION OF arx.transactions FOR VALUES FROM ('2024-04-01') TO ('2024-05-01') PARTITION BY HASH (tx_hash);
+CREATE TABLE april_even PARTITION OF april FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE april_odd PARTITION OF april FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE VIEW moments AS
+SELECT s.status || ' at ' || m.moment AS tx_hash, m.moment::timestamptz AS "timestamp", s.status::arx.tx_status_enum
+  FROM unnest(ARRAY['2024-02-29 23:59:59.999999', '2024-03-01', '2024-03-31 23:59:59.999999', '2024-04-10', '2024-05-01', '2030-01-01']) AS m (moment)
+ CROSS JOIN unnest(ARRAY['failed', 'confirmed']) AS s (status);
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, status)
+SELECT 'testnet', tx_hash, 40, "timestamp", 'dora', 'token', 0, status FROM moments;
+INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, "timestamp", token_address, from_address, to_address, amount)
+SELECT network, m.tx_hash, log_index, 40, m."timestamp", 'token', 'dora', 'emil', 1
+  FROM moments AS m CROSS JOIN generate_series(0, 1) AS log_index CROSS JOIN unnest(ARRAY['testnet', 'ethereum']) AS network;
+-- Of the other network nothing is known.
+SELECT m.tx_hash, count(x.amount) FILTER (WHERE x.network = 'testnet') AS stored,
+       count(x.amount) FILTER (WHERE x.network = 'ethereum') AS of_other,
+       (SELECT count(*) FROM arx.void_token_transfers AS v WHERE v.tx_hash = m.tx_hash) AS void
+  FROM moments AS m LEFT JOIN arx.token_transfers AS x ON x.tx_hash = m.tx_hash AND x."timestamp" = m."timestamp"
+ GROUP BY m.tx_hash ORDER BY m.tx_hash COLLATE "C";
+DELETE FROM arx.void_token_transfers;
+INSERT INTO arx.token_transfers_default (network, tx_hash, log_index, block_number, "timestamp", token_address, from_address, to_address, amount)
+VALUES ('testnet', 'failed at 2030-01-01', 2, 40, '2030-01-01', 'token', 'dora', 'emil', 1),
+       ('testnet', 'failed at 2030-01-01', 2, 40, '2030-01-01', 'token', 'dora', 'emil', 2)
+    ON CONFLICT (network, tx_hash, log_index, "timestamp") DO UPDATE SET amount = excluded.amount;
+WITH failed AS (
+    INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, status)
+    VALUES ('testnet', 'at once', 41, '2024-03-02', 'dora', 'token', 0, 'failed')
+    RETURNING tx_hash, "timestamp"
+)
+INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, "timestamp", token_address, from_address, to_address, amount)
+SELECT 'testnet', tx_hash, 0, 41, "timestamp", 'token', 'dora', 'emil', 1 FROM failed;
+BEGIN;
+SAVEPOINT before;
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, status)
+VALUES ('testnet', 'rolled back', 42, '2024-03-02', 'dora', 'token', 0, 'failed'),
+       ('testnet', 'own', 42, '2024-03-02', 'dora', 'token', 0, 'failed');
+ROLLBACK TO before;
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, status)
+VALUES ('testnet', 'own', 42, '2024-03-02', 'dora', 'token', 0, 'failed');
+COPY arx.token_transfers (network, tx_hash, log_index, block_number, "timestamp", token_address, from_address, to_address, amount) FROM stdin WITH (FORMAT csv);
+testnet,rolled back,0,42,2024-03-02,token,dora,emil,1
+testnet,own,0,42,2024-03-02,token,dora,emil,1
+\.
+COMMIT;
+SELECT tx_hash, log_index, transfer ->> 'amount' AS amount FROM arx.void_token_transfers ORDER BY 1, 2;
+SELECT tx_hash, log_index, amount FROM arx.token_transfers WHERE tx_hash IN ('at once', 'rolled back', 'own') OR log_index = 2;

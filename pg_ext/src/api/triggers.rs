@@ -20,7 +20,7 @@ use crate::graph_store::{self, Entry};
 use crate::moving::{is_moving_rows, move_rows};
 use crate::owner::as_owner_of;
 use crate::snapshot::{keeps_snapshot, relation};
-use crate::spi::{self, LogValue, StoredTransaction, Table, TransactionKey};
+use crate::spi::{self, FoundTransaction, LogValue, StoredTransaction, Table, TransactionKey};
 
 // Of catalog/partition.h, which pgrx does not bind.
 unsafe extern "C-unwind" {
@@ -348,6 +348,8 @@ struct Lookup {
     transaction: u64,
     subtransaction: u32,
     command: u32,
+    /// The table of ARX, and its partition that is written into.
+    root: &'static CStr,
     table: pg_sys::Oid,
     network: Vec<u8>,
     hash: Vec<u8>,
@@ -363,7 +365,11 @@ struct Lookup {
 /// A transfer that lacks outcome or block follows its transaction: one that is stored is locked,
 /// and one that is not is awaited. A complete one costs one lookup; where its session does not see
 /// a failure that another one is storing, `settle_awaited_transactions()` finds the transfer.
-fn transaction_of(row: &TriggerRow, root: &CStr, is_complete: bool) -> Result<Option<StoredTransaction>, SqlError> {
+fn transaction_of(
+    row: &TriggerRow,
+    root: &'static CStr,
+    is_complete: bool,
+) -> Result<Option<StoredTransaction>, SqlError> {
     thread_local! {
         static LAST: RefCell<Option<Lookup>> = const { RefCell::new(None) };
     }
@@ -381,10 +387,14 @@ fn transaction_of(row: &TriggerRow, root: &CStr, is_complete: bool) -> Result<Op
     let bytes = |value: &LogValue| value.datum.map_or(&[][..], |datum| unsafe { spi::varlena(datum) });
     let (network, hash) = (bytes(&key[0]), bytes(&key[1]));
     let time = key[2].datum.map(|datum| datum.value());
+    let is_of_command = |last: &Lookup| {
+        (last.transaction, last.subtransaction, last.command) == (transaction, subtransaction, command)
+            && (last.root, last.table) == (root, row.table)
+    };
     let last = LAST.with_borrow(|last| {
         let last = last.as_ref().filter(|last| {
-            (last.transaction, last.subtransaction, last.command) == (transaction, subtransaction, command)
-                && (last.table, last.time) == (row.table, time)
+            is_of_command(last)
+                && last.time == time
                 && last.network == network
                 && last.hash == hash
                 && (is_complete || last.is_followed)
@@ -394,13 +404,22 @@ fn transaction_of(row: &TriggerRow, root: &CStr, is_complete: bool) -> Result<Op
     if let Some(stored) = last {
         return Ok(stored);
     }
-    row.require_part_of(root)?;
+    // A table that the command writes into stays where it is.
+    if !LAST.with_borrow(|last| last.as_ref().is_some_and(is_of_command)) {
+        row.require_part_of(root)?;
+    }
     let transactions = relation(c"transactions");
     if transactions == pg_sys::InvalidOid {
         return Ok(None);
     }
-    let find = if is_complete { spi::present_transaction } else { spi::stored_transaction };
-    let stored = as_owner_of(transactions, || find(&key))?;
+    let stored = match if is_complete { spi::find_transaction(&key) } else { FoundTransaction::Unknown } {
+        FoundTransaction::Stored(stored) => Some(stored),
+        FoundTransaction::NoRow => None,
+        FoundTransaction::Unknown => {
+            let find = if is_complete { spi::present_transaction } else { spi::stored_transaction };
+            as_owner_of(transactions, || find(&key))?
+        }
+    };
     let awaited = relation(c"awaited_transactions");
     // The snapshot of a transaction that keeps one may be older than its id.
     let is_awaited = if is_complete { keeps_snapshot() } else { stored.is_none() };
@@ -409,8 +428,18 @@ fn transaction_of(row: &TriggerRow, root: &CStr, is_complete: bool) -> Result<Op
     }
     let (network, hash) = (network.to_vec(), hash.to_vec());
     let is_followed = !is_complete;
-    let lookup =
-        Lookup { transaction, subtransaction, command, table: row.table, network, hash, time, stored, is_followed };
+    let lookup = Lookup {
+        transaction,
+        subtransaction,
+        command,
+        root,
+        table: row.table,
+        network,
+        hash,
+        time,
+        stored,
+        is_followed,
+    };
     LAST.set(Some(lookup));
     Ok(stored)
 }

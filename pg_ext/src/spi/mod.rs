@@ -23,6 +23,7 @@ mod session;
 mod statistics;
 mod stream;
 mod tables;
+mod transaction_by_key;
 mod transfers_by_hash;
 
 pub(crate) use alert::health_readings;
@@ -57,6 +58,7 @@ pub(crate) use session::{pin, pin_call, with_words};
 pub(crate) use statistics::analyze_stale_tables;
 pub(crate) use stream::{type_name, varlena, with_memory_context};
 pub(crate) use tables::{create_tables, has_statement_trigger, restamp, restamping, table_names};
+pub(crate) use transaction_by_key::{FoundTransaction, find_transaction};
 pub(crate) use transfers_by_hash::transfers_of;
 
 use arx_core::address::{Network, NetworkFamily};
