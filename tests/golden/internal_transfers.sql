@@ -155,7 +155,7 @@ SELECT 'testnet', tx_hash, 40, "timestamp", 'dora', 'token', 0, status FROM mome
 INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, "timestamp", token_address, from_address, to_address, amount)
 SELECT network, m.tx_hash, log_index, 40, m."timestamp", 'token', 'dora', 'emil', 1
   FROM moments AS m CROSS JOIN generate_series(0, 1) AS log_index CROSS JOIN unnest(ARRAY['testnet', 'ethereum']) AS network;
--- Of the other network nothing is known.
+-- The transactions of the other network are not stored.
 SELECT m.tx_hash, count(x.amount) FILTER (WHERE x.network = 'testnet') AS stored,
        count(x.amount) FILTER (WHERE x.network = 'ethereum') AS of_other,
        (SELECT count(*) FROM arx.void_token_transfers AS v WHERE v.tx_hash = m.tx_hash) AS void

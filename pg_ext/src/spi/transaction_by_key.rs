@@ -1,9 +1,10 @@
 //! A transaction by its key, read through the primary key of its partition without a query.
 //!
-//! A trigger asks for the transaction of every token transfer. A query of a hundred partitions locks
-//! all of them each time, and its settings are pinned and reset. This reads no code of the table's
-//! owner: the columns have built-in types, and the index and the partitions have their built-in
-//! order. Whatever is not as expected is left to the query.
+//! A trigger asks for the transaction of every token transfer. A query over a hundred partitions
+//! locks all of them each time, and its settings are pinned and reset: COPY took twice as long as
+//! without the trigger. This runs no code of the table's owner: the columns have built-in types,
+//! and the index and the partitions have their built-in order. Everything else is left to the
+//! query.
 
 #![allow(unsafe_code, reason = "calls the server's access methods")]
 
@@ -46,8 +47,8 @@ pub(crate) enum FoundTransaction {
 pub(crate) fn find_transaction(key: &TransactionKey) -> FoundTransaction {
     // A column that is NULL equals none.
     let [Some(network), Some(hash), Some(time)] = key.map(|value| value.datum) else { return FoundTransaction::NoRow };
-    // SAFETY: A trigger runs in a transaction. The snapshot is popped below; after an error, the end
-    // of the (sub)transaction pops it, and closes what is open.
+    // SAFETY: A trigger runs in a transaction. The snapshot is popped below; after an error, the
+    // end of the (sub)transaction pops it, and closes what is open.
     unsafe {
         let opened = pg_sys::try_relation_open(relation(c"transactions"), LOCK);
         if opened.is_null() {
@@ -79,9 +80,9 @@ enum Leaf {
 /// # Safety
 /// The relation is open and locked, and a snapshot is active.
 unsafe fn leaf_at(opened: pg_sys::Relation, time: i64) -> Leaf {
-    // SAFETY: The descriptor of a partitioned table lives as long as the relation is open. Bounds by
-    // range have a value and its kind for each column of the key, of which there is one, and one
-    // index more than there are bounds.
+    // SAFETY: The descriptor of a partitioned table lives as long as the relation is open. Bounds
+    // by range have a value and its kind for each column of the key, of which there is one, and
+    // one index more than there are bounds.
     unsafe {
         if (*(*opened).rd_rel).relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE || !is_by_time(opened) {
             return Leaf::Unknown;
