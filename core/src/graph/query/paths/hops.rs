@@ -42,9 +42,7 @@ impl Ball {
     }
 
     fn reset(&mut self, wallet: WalletId) {
-        if let Visited::Sparse(indexes) = &mut self.visited {
-            indexes.clear();
-        }
+        self.visited.begin_search();
         self.entries.clear();
         self.levels.clear();
         self.levels.push(0);

@@ -159,9 +159,7 @@ impl<'g> Labelling<'g> {
 
 impl Labels {
     fn reset(&mut self, task: &PathTask<'_>) {
-        if let Visited::Sparse(indexes) = &mut self.visited {
-            indexes.clear();
-        }
+        self.visited.begin_search();
         self.all.clear();
         self.queue.clear();
         self.best = None;
