@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "pgrx declares its conversion traits unsafe, and a datum is read")]
 
+use arx_core::alert::wide_sum::WideSum;
 use arx_core::graph::U256;
 use arx_pgwire::PgWireError;
 use arx_pgwire::numeric::{MAX_DATUM_BYTES, decode_datum, encode_datum};
@@ -20,6 +21,19 @@ pub(crate) fn units(number: AnyNumeric, scale: u32) -> Result<U256, PgWireError>
     let datum = number.into_datum().ok_or(PgWireError::MalformedNumeric)?;
     // SAFETY: A numeric that was allocated just now; the bytes are read at once.
     decode_datum(unsafe { varlena(datum) }, scale)
+}
+
+/// Converts a sum in units of 10^-`scale`.
+pub(crate) fn sum(sum: WideSum, scale: u32) -> AnyNumeric {
+    let number = |value: U256| {
+        let datum = SqlNumeric { value, scale }.into_datum().unwrap_or(pg_sys::Datum::null());
+        // SAFETY: A numeric that was allocated just now.
+        unsafe { AnyNumeric::from_datum(datum, datum.is_null()) }.unwrap_or_default()
+    };
+    match sum.parts() {
+        (low, 0) => number(low),
+        (low, high) => number(low) + (number(U256::MAX) + number(U256::ONE)) * AnyNumeric::from(high),
+    }
 }
 
 /// An amount in units of 10^-`scale`, to be returned as `numeric`.

@@ -181,7 +181,7 @@ fn members_judged_where_they_may_have_changed_equal_all_members_judged() {
 }
 
 /// A rule, the side that it judges, its condition, and the same in plain SQL over `public.facts`.
-const RULES: [(&str, &str, &str, &str); 14] = [
+const RULES: [(&str, &str, &str, &str); 15] = [
     ("amount", "any", r#"{"fact": "amount", "op": ">=", "value": 95}"#, "amount >= 95"),
     (
         "dollars",
@@ -203,6 +203,8 @@ const RULES: [(&str, &str, &str, &str); 14] = [
         "count_7d >= 12 AND NOT count_24h > 5",
     ),
     ("sum", "any", r#"{"fact": "sum_24h", "op": ">", "than": "amount", "times": 5.5}"#, "sum_24h > amount * 5.5"),
+    // No single amount is above 1.16e77.
+    ("beyond", "any", r#"{"fact": "sum_24h", "op": ">", "value": 2e77}"#, "sum_24h > 2e77"),
     (
         "sum_usd",
         "receiver",
@@ -306,7 +308,10 @@ fn random_transfers(round: usize, count: usize, start: &str, days: usize) -> Str
            FROM generate_series(1, {count} / 4) AS n;
          INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount, value_usd)
          SELECT 'testnet', 't{round}-' || n, n % 2, n, {time}, 't' || floor(random() * 3), {wallet}, {wallet}, floor(random() * 100), {usd}
-           FROM generate_series(1, {count} / 4) AS n"
+           FROM generate_series(1, {count} / 4) AS n;
+         INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount)
+         SELECT 'testnet', 'm{round}-' || n, 0, n, {time}, 'largest', 'w' || n % 3, {wallet}, 2::numeric ^ 256 - n
+           FROM generate_series(1, {count} / 20) AS n"
     )
 }
 
@@ -393,6 +398,13 @@ fn hits_of_random_histories_equal_one_sql_statement_a_rule() {
             assert!(count < 1_000 || differing.ends_with('t'), "rule {rule} in round {round}: {differing}");
         }
     }
+    let judged = database
+        .query(
+            r#"SELECT max(c.judged) FROM arx.alert_candidates(
+                   NULL, '{}', '{}', '[{"side": "any", "condition": {"fact": "sum_24h", "op": ">", "value": 2e77}}]') AS c"#,
+        )
+        .unwrap();
+    assert_ne!(judged, "", "sums beyond 256 bits are judged by SQL");
     // Each hit is of one alert, and each alert has its hits.
     let wrong = "SELECT count(*) FROM (SELECT h.alert_id, count(*) AS hits FROM arx.wallet_alert_hits AS h WHERE NOT h.is_retracted GROUP BY 1) AS h
                    FULL JOIN (SELECT a.alert_id, a.hits FROM arx.wallet_alerts AS a WHERE a.state <> 'retracted') AS a USING (alert_id)

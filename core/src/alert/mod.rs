@@ -30,6 +30,7 @@ pub mod filter;
 mod health;
 mod json_path;
 pub mod transfers;
+pub mod wide_sum;
 
 use std::fmt;
 use std::str::FromStr;

@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use super::condition::{FACTS, FactGroup};
 use super::filter::{ConditionFilter, FACT_COUNT, FactValue, FactValues, TextId, Texts};
+use super::wide_sum::WideSum;
 use crate::graph::{Interrupt, Pace, U256};
 
 /// Microseconds of the periods. Hours, because a day of a time zone may have 23 or 25 of them.
@@ -52,7 +53,7 @@ const MIN_ROOM: usize = 256;
 const PAIR_BYTES: usize = 48;
 
 /// Bytes of an entry in the table of amounts, with the old table while it grows.
-const AMOUNT_BYTES: usize = 136;
+const AMOUNT_BYTES: usize = 184;
 
 /// A reason for which transfers cannot be judged here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -60,9 +61,6 @@ pub enum Unfit {
     /// The budget does not suffice.
     #[error("the transfers need more memory than the budget")]
     Memory,
-    /// A sum of amounts within a day is beyond 256 bits.
-    #[error("a sum of amounts exceeds 2^256 - 1")]
-    Sum,
     /// A value is missing, negative, not finite, too large, or has more decimals than its column
     /// should.
     #[error("a value of a transfer is not an amount")]
@@ -199,7 +197,7 @@ pub struct Windows {
     /// Transfers within a week.
     pub count_7d: u64,
     /// Amount in the asset within a day.
-    pub sum_24h: U256,
+    pub sum_24h: WideSum,
     /// Cents within an hour, if one of the transfers has a price.
     pub sum_usd_1h: Option<u128>,
     /// Cents within a day.
@@ -250,8 +248,8 @@ struct Sliding {
     usd_7d: SlidingSum,
     below_10000: u64,
     /// Amounts of the asset that moved first, which most wallets have alone, and of the others.
-    first_amount: Option<(TextId, U256)>,
-    amounts: HashMap<TextId, U256, FxBuildHasher>,
+    first_amount: Option<(TextId, WideSum)>,
+    amounts: HashMap<TextId, WideSum, FxBuildHasher>,
 }
 
 impl Sliding {
@@ -261,7 +259,7 @@ impl Sliding {
         self.usd_24h.add(row.usd());
         self.usd_7d.add(row.usd());
         self.below_10000 += u64::from(is_below_10000(row));
-        let (first, first_amount) = self.first_amount.get_or_insert((row.asset, U256::ZERO));
+        let (first, first_amount) = self.first_amount.get_or_insert((row.asset, WideSum::ZERO));
         let amount = if *first == row.asset {
             first_amount
         } else {
@@ -269,11 +267,11 @@ impl Sliding {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
                     book(bytes_left, AMOUNT_BYTES)?;
-                    entry.insert(U256::ZERO)
+                    entry.insert(WideSum::ZERO)
                 }
             }
         };
-        *amount = amount.checked_add(row.amount).ok_or(Unfit::Sum)?;
+        *amount += row.amount;
         Ok(())
     }
 
@@ -283,15 +281,14 @@ impl Sliding {
     }
 
     /// Returns the amount of an asset, if a side with it has been added.
-    fn amount(&mut self, asset: TextId) -> Option<&mut U256> {
+    fn amount(&mut self, asset: TextId) -> Option<&mut WideSum> {
         match &mut self.first_amount {
             Some((first, amount)) if *first == asset => Some(amount),
             _ => self.amounts.get_mut(&asset),
         }
     }
 
-    /// Removes the sides before the periods that end at a time. It comes before the sides of that
-    /// time are added, so that no sum ever holds more than its period.
+    /// Removes the sides before the periods that end at a time.
     fn advance(&mut self, sides: &[Side], rows: &[Row], time: i64) {
         while let Some(row) = before(sides, rows, self.hour, time.saturating_sub(HOUR)) {
             self.usd_1h.remove(row.usd());
@@ -811,7 +808,7 @@ impl TransferSet {
     /// Returns the sides of new transfers that rules may fire on.
     ///
     /// # Errors
-    /// [`Unfit::Memory`] and [`Unfit::Sum`].
+    /// [`Unfit::Memory`].
     pub fn candidates(
         &mut self,
         rules: &[RuleFilter],
@@ -924,7 +921,7 @@ impl TransferSet {
             facts[const { fact("count_1h") }] = FactValue::Number(windows.count_1h as f64);
             facts[const { fact("count_24h") }] = FactValue::Number(windows.count_24h as f64);
             facts[const { fact("count_7d") }] = FactValue::Number(windows.count_7d as f64);
-            facts[const { fact("sum_24h") }] = FactValue::Number(rounded(windows.sum_24h, decimals));
+            facts[const { fact("sum_24h") }] = FactValue::Number(rounded_sum(windows.sum_24h, decimals));
             facts[const { fact("sum_usd_1h") }] = dollars(windows.sum_usd_1h);
             facts[const { fact("sum_usd_24h") }] = dollars(windows.sum_usd_24h);
             facts[const { fact("sum_usd_7d") }] = dollars(windows.sum_usd_7d);
@@ -1014,10 +1011,17 @@ fn previous_time(sides: &[Side], time: i64) -> Option<i64> {
     last(out).max(last(into))
 }
 
+const fn scale(decimals: u32) -> f64 {
+    if decimals == COIN_DECIMALS { 1e18 } else { 1.0 }
+}
+
 fn rounded(units: U256, decimals: u32) -> f64 {
-    let scale = if decimals == COIN_DECIMALS { 1e18 } else { 1.0 };
     // Most amounts fit, and the conversion of 256 bits is slow.
-    u128::try_from(units).map_or_else(|_| units.as_f64(), |units| units as f64) / scale
+    u128::try_from(units).map_or_else(|_| units.as_f64(), |units| units as f64) / scale(decimals)
+}
+
+fn rounded_sum(sum: WideSum, decimals: u32) -> f64 {
+    sum.as_u256().map_or_else(|| sum.as_f64() / scale(decimals), |units| rounded(units, decimals))
 }
 
 fn dollars(cents: Option<u128>) -> FactValue {
@@ -1115,7 +1119,11 @@ mod tests {
             count_1h: within(1).count() as u64,
             count_24h: within(24).count() as u64,
             count_7d: within(168).count() as u64,
-            sum_24h: within(24).filter(|sample| sample.token == at.token).map(|sample| U256::from(sample.amount)).sum(),
+            sum_24h: within(24)
+                .filter(|sample| sample.token == at.token)
+                .map(|sample| U256::from(sample.amount))
+                .sum::<U256>()
+                .into(),
             sum_usd_1h: usd(1),
             sum_usd_24h: usd(24),
             sum_usd_7d: usd(168),
@@ -1212,34 +1220,31 @@ mod tests {
     };
 
     #[test]
-    fn sums_beyond_256_bits_and_sets_beyond_the_budget_are_reported() {
-        let mut texts = Texts::default();
-        let (rules, gathered) = filters(&[json!({"fact": "sum_24h", "op": ">", "value": 0})], &mut texts);
-        let mut set = TransferSet::new(gathered, false, texts, 1 << 20);
-        set.add_new(&LARGEST).unwrap();
-        assert_eq!(set.candidates(&rules, &mut Uninterrupted).map(|found| found.len()), Ok(2));
-        let mut full = TransferSet::new(gathered, false, Texts::default(), 1 << 20);
-        full.add_new(&LARGEST).unwrap();
-        full.add_new(&LARGEST).unwrap();
-        assert_eq!(full.candidates(&rules, &mut Uninterrupted).map(|found| found.len()), Err(Unfit::Sum));
-        let mut small = TransferSet::new(gathered, false, Texts::default(), 10_000);
+    fn sets_beyond_the_budget_are_reported() {
+        let mut small = TransferSet::new(Gathered::default(), false, Texts::default(), 10_000);
         assert_eq!((0..100).find_map(|_| small.add_new(&LARGEST).err()), Some(Unfit::Memory));
     }
 
     #[test]
-    fn a_sum_holds_amounts_of_its_day_alone() {
-        let judged = |time| {
+    fn a_sum_holds_amounts_of_its_day_alone_however_large() {
+        let judged = |condition: &Value, time| {
             let mut texts = Texts::default();
-            let (rules, gathered) = filters(&[json!({"fact": "sum_24h", "op": ">", "value": 0})], &mut texts);
+            let (rules, gathered) = filters(std::slice::from_ref(condition), &mut texts);
             let mut set = TransferSet::new(gathered, true, texts, 1 << 20);
             set.add_new(&LARGEST).unwrap();
             set.add_new(&Transfer { time, ..LARGEST }).unwrap();
             let sum = |candidate: &Candidate| candidate.windows.sum_24h;
             set.candidates(&rules, &mut Uninterrupted).map(|found| found.iter().map(sum).collect::<Vec<_>>())
         };
-        assert_eq!(judged(60 * DAY), Ok(vec![U256::MAX; 4]));
-        assert_eq!(judged(DAY + 1), Ok(vec![U256::MAX; 4]));
-        assert_eq!(judged(DAY), Err(Unfit::Sum));
+        let (one, two) = (WideSum::from(U256::MAX), WideSum::from(U256::MAX) + U256::MAX);
+        let above = |value: Value| json!({"fact": "sum_24h", "op": ">", "value": value});
+        assert_eq!(judged(&above(json!(0)), 60 * DAY), Ok(vec![one; 4]));
+        assert_eq!(judged(&above(json!(0)), DAY + 1), Ok(vec![one; 4]));
+        assert_eq!(judged(&above(json!(0)), DAY), Ok(vec![one, two, one, two]));
+        // 2^256, and less than the sum of two.
+        let more = above(json!(2e77));
+        assert_eq!(judged(&more, DAY + 1), Ok(Vec::new()));
+        assert_eq!(judged(&more, DAY), Ok(vec![two; 2]));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::arguments::{JsonArgument, SnapshotArgument, TimesArgument, required};
 use crate::error::{SqlError, or_report};
 use crate::graph_store::Interrupts;
 use crate::guc;
-use crate::numeric::SqlNumeric;
+use crate::numeric::{SqlNumeric, sum};
 use crate::spi::{JudgedRows, read_labels, read_scores, read_watched};
 use crate::time::from_micros;
 
@@ -59,7 +59,7 @@ pub(crate) fn alert_candidates(
             name!(count_1h, Option<i64>),
             name!(count_24h, Option<i64>),
             name!(count_7d, Option<i64>),
-            name!(sum_24h, Option<SqlNumeric>),
+            name!(sum_24h, Option<AnyNumeric>),
             name!(sum_usd_1h, Option<SqlNumeric>),
             name!(sum_usd_24h, Option<SqlNumeric>),
             name!(sum_usd_7d, Option<SqlNumeric>),
@@ -172,7 +172,7 @@ sql_row! {
         count_1h: Option<i64>,
         count_24h: Option<i64>,
         count_7d: Option<i64>,
-        sum_24h: Option<SqlNumeric>,
+        sum_24h: Option<AnyNumeric>,
         sum_usd_1h: Option<SqlNumeric>,
         sum_usd_24h: Option<SqlNumeric>,
         sum_usd_7d: Option<SqlNumeric>,
@@ -218,7 +218,7 @@ impl CandidateRow {
             count_1h: count(|windows| windows.count_1h),
             count_24h: count(|windows| windows.count_24h),
             count_7d: count(|windows| windows.count_7d),
-            sum_24h: windows.map(|windows| amount(windows.sum_24h)),
+            sum_24h: windows.map(|windows| sum(windows.sum_24h, view.relation.decimals())),
             sum_usd_1h: usd(windows.and_then(|windows| windows.sum_usd_1h)),
             sum_usd_24h: usd(windows.and_then(|windows| windows.sum_usd_24h)),
             sum_usd_7d: usd(windows.and_then(|windows| windows.sum_usd_7d)),
