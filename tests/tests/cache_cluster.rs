@@ -13,13 +13,13 @@ use arx_stack::Stack;
 use arx_stack::ports::free_ports;
 use arx_stack::process::{run, wait_until};
 use arx_tests::daemon::{Daemon, LIMIT, sidecar};
-use arx_tests::redis::{fill, redis, wallet};
+use arx_tests::redis::{fill, identity, redis, wallet};
 
 /// Wallets that the reader changes and reads.
 const CHANGED: u32 = 20;
 
-/// The promise is two seconds; a loaded machine gets more.
-const OLDEST: Duration = Duration::from_secs(4);
+/// The lease of a watermark: so long after one was there, no reader goes by an earlier one.
+const LEASE: Duration = Duration::from_secs(2);
 
 /// Writes that must be accepted between two events.
 const WRITES: usize = 60;
@@ -137,6 +137,27 @@ struct Load {
     refused: AtomicU64,
     read: AtomicU64,
     read_from_cache: AtomicU64,
+    /// Reads without a snapshot that were compared with a watermark.
+    compared: AtomicU64,
+}
+
+/// A watermark that was in Redis at a time.
+struct Watermark {
+    seen: Instant,
+    snapshot: String,
+}
+
+impl Watermark {
+    /// Reads it from whichever node answers; `None` while no follower holds the lease.
+    async fn read(ports: &[u16], key: &str) -> Option<Self> {
+        let (ports, key) = (ports.to_vec(), key.to_owned());
+        let read = move || {
+            let mut answers = ports.iter().map(|port| redis(*port, &["-c", "GET", &key]));
+            answers.find_map(|answer| serde_json::from_str::<serde_json::Value>(answer.trim()).ok())
+        };
+        let document = tokio::task::spawn_blocking(read).await.unwrap()?;
+        Some(Self { seen: Instant::now(), snapshot: document["snapshot"].as_str()?.to_owned() })
+    }
 }
 
 impl Load {
@@ -161,9 +182,15 @@ impl Load {
     }
 
     /// Changes one profile after the other in PostgreSQL, and reads what it has written.
-    async fn change_and_read(self: Arc<Self>, client: tokio_postgres::Client, reader: WalletReader) {
-        // Times of the changes, by number.
-        let mut changed = vec![Instant::now()];
+    async fn change_and_read(
+        self: Arc<Self>,
+        client: tokio_postgres::Client,
+        reader: WalletReader,
+        (ports, watermark): (Vec<u16>, String),
+    ) {
+        // Transactions of the changes, by number.
+        let mut changed = vec![String::new()];
+        let mut watermarks: Vec<Watermark> = Vec::new();
         for number in 1_u32.. {
             if self.stop.load(Ordering::Relaxed) {
                 return;
@@ -171,25 +198,36 @@ impl Load {
             let address = wallet(1 + number % CHANGED);
             let key = WalletKey::parse(&address, "ethereum").unwrap();
             let written = format!("{{\"count\": {number}}}");
-            client
-                .execute(
-                    "UPDATE arx.wallet_profiles SET analytics_profile = $1::text::jsonb WHERE wallet_address = $2",
+            let row = client
+                .query_one(
+                    "UPDATE arx.wallet_profiles SET analytics_profile = $1::text::jsonb WHERE wallet_address = $2
+                     RETURNING pg_current_xact_id()::text",
                     &[&written, &address],
                 )
                 .await
                 .unwrap();
-            changed.push(Instant::now());
+            changed.push(row.get(0));
             let row = client.query_one("SELECT pg_current_snapshot()::text", &[]).await.unwrap();
             let (answer, origin) = reader.get(&key, Some(row.get(0))).await.unwrap();
             assert_eq!(answer.profile.analytics_profile["count"].get(), number.to_string(), "{origin}");
-            // Without a snapshot, an answer may be two seconds old, and no older.
-            let started = Instant::now();
+            // Without a snapshot, an answer has all changes that the watermark had a lease ago.
+            watermarks.extend(Watermark::read(&ports, &watermark).await);
+            let past = watermarks.iter().rev().find(|watermark| watermark.seen.elapsed() >= LEASE);
+            // The wallet that will be changed after half of the others.
+            let other = (number + CHANGED / 2) % CHANGED;
+            let key = WalletKey::parse(&wallet(1 + other), "ethereum").unwrap();
             let (answer, origin) = reader.get(&key, None).await.unwrap();
-            let count: u32 = answer.profile.analytics_profile["count"].get().parse().unwrap();
-            if let Some(replaced) = changed.get(usize::try_from(count + CHANGED).unwrap()) {
-                let age = started.saturating_duration_since(*replaced);
-                assert!(age < OLDEST, "{origin}: {count} of {number} was replaced {age:?} ago");
+            let count = answer.profile.analytics_profile.get("count");
+            let count: Option<u32> = count.map(|count| count.get().parse().unwrap());
+            // The wallets are changed in turn, and there is no change 0.
+            let next = count.map_or(if other == 0 { CHANGED } else { other }, |count| count + CHANGED);
+            let replaced = changed.get(usize::try_from(next).unwrap());
+            if let (Some(Watermark { snapshot, .. }), Some(change)) = (past, replaced) {
+                let visible = "SELECT pg_visible_in_snapshot($1::text::xid8, $2::text::pg_snapshot)";
+                let row = client.query_one(visible, &[change, snapshot]).await.unwrap();
+                assert!(!row.get::<_, bool>(0), "{origin}: {next} of {number} is missing, and was before {snapshot}");
             }
+            self.compared.fetch_add(u64::from(past.is_some()), Ordering::Relaxed);
             self.read.fetch_add(1, Ordering::Relaxed);
             self.read_from_cache.fetch_add(u64::from(origin != Origin::Database), Ordering::Relaxed);
         }
@@ -240,7 +278,9 @@ fn a_killed_master_and_moving_slots_lose_no_accepted_write_and_show_no_stale_pro
         refused: AtomicU64::new(0),
         read: AtomicU64::new(0),
         read_from_cache: AtomicU64::new(0),
+        compared: AtomicU64::new(0),
     });
+    let watermark = (node_ports.clone(), format!("arx:{}:{{state}}:watermark", identity(&database)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (writer, reader, client) = runtime.block_on(async {
         let writer = WalletWriter::from_environment(Some(&settings)).await.unwrap();
@@ -249,7 +289,7 @@ fn a_killed_master_and_moving_slots_lose_no_accepted_write_and_show_no_stale_pro
     });
     let tasks = [
         runtime.spawn(Arc::clone(&load).write(writer)),
-        runtime.spawn(Arc::clone(&load).change_and_read(client, reader)),
+        runtime.spawn(Arc::clone(&load).change_and_read(client, reader, watermark)),
     ];
     let more_writes = |doing: &str| {
         let before = load.accepted();
@@ -288,6 +328,8 @@ fn a_killed_master_and_moving_slots_lose_no_accepted_write_and_show_no_stale_pro
     let cached_again = || Ok(load.read_from_cache.load(Ordering::Relaxed) > cached + 20);
     assert!(wait_until(LIMIT, cached_again).unwrap(), "the cache is not used any more: {}", daemon.log());
 
+    let compared = || Ok(load.compared.load(Ordering::Relaxed) > 0 || tasks.iter().any(|task| task.is_finished()));
+    assert!(wait_until(LIMIT, compared).unwrap(), "no watermark was a lease old: {}", daemon.log());
     load.stop.store(true, Ordering::Relaxed);
     for task in tasks {
         runtime.block_on(task).unwrap();
