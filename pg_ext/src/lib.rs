@@ -112,7 +112,7 @@ extension_sql_file!("../../sql/postgres/61_risk_overrides.sql", name = "risk_ove
 extension_sql_file!(
     "../../sql/postgres/62_risk_scores.sql",
     name = "risk_scores",
-    requires = ["risk_overrides", is_valid_address, score_wallets, wallets_near, risk_basis]
+    requires = ["risk_overrides", is_valid_address, normalize_address, score_wallets, wallets_near, risk_basis]
 );
 extension_sql_file!("../../sql/postgres/64_profile_changes.sql", name = "profile_changes", requires = ["risk_scores"]);
 extension_sql_file!(

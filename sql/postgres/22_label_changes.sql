@@ -6,6 +6,18 @@
 -- `labels`. A label that begins or ends by its validity changes no row: consumers must check
 -- valid_from and valid_to themselves.
 
+-- The label of a wallet with the lowest rank weighs most: sanctions, then kind, severity and
+-- confidence. Labels of one rank are in the order of their sources and numbers. The view
+-- current_labels states the same order: it belongs to users, and must not depend on this. The
+-- planner inlines the function, for the reason given at is_new_since(). The severity is a text,
+-- because its type comes with the tables.
+CREATE FUNCTION label_rank(category text, kind text, severity text, confidence numeric) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN category = 'sanctions' THEN 0
+                ELSE coalesce(array_position(ARRAY['illicit', 'service', 'neutral'], kind), 4) END * 100
+           + coalesce(array_position(ARRAY['severe', 'high', 'medium', 'low', 'none'], severity), 6) * 10
+           - confidence;
+
 CREATE TABLE label_change_log (
     change_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     changed_xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),

@@ -139,9 +139,8 @@ BEGIN
             || ') AS h LEFT JOIN LATERAL (SELECT l.label, l.category, l.source FROM arx.address_labels AS l'
             ' JOIN arx.label_categories AS k USING (category) WHERE l.network = h.network AND l.address = h.address'
             ' AND l.valid_from <= now() AND l.valid_to > now() {labels}'
-            ' ORDER BY (h.matched = ''label'' AND l.label ILIKE ''%'' || $2 || ''%'') DESC, l.category <> ''sanctions'','
-            ' array_position(ARRAY[''illicit'', ''service'', ''neutral''], k.kind), l.severity DESC, l.confidence DESC,'
-            ' l.source, l.label_id LIMIT 1) AS c ON true ORDER BY h.network, h.address, h.rank DESC, h.matched';
+            ' ORDER BY (h.matched = ''label'' AND l.label ILIKE ''%'' || $2 || ''%'') DESC,'
+            ' arx.label_rank(l.category, k.kind, l.severity::text, l.confidence), l.source, l.label_id LIMIT 1) AS c ON true ORDER BY h.network, h.address, h.rank DESC, h.matched';
         statement := replace(replace(replace(statement, '{wallets}', of_wallets), '{labels}', of_labels), '{address}',
                              CASE WHEN length(words) > 2 THEN '''%'' || $2 || ''%''' ELSE '$2 || ''%''' END);
         RETURN QUERY EXECUTE statement USING words, literal, $2, $3;

@@ -2,6 +2,13 @@
 -- arx.run_partition_maintenance() and the like carry them out step by step: see
 -- pg_ext/src/spi/partition. A step that fails leaves the others done.
 
+-- Lower and upper bound of a range of one column, as pg_get_expr() prints them; NULL for any other
+-- partition. The planner inlines it, for the reason given at is_new_since().
+CREATE FUNCTION printed_bounds(expression text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN expression LIKE 'FOR VALUES FROM (%) TO (%)' AND expression NOT LIKE '%,%'
+                THEN string_to_array(translate(substr(expression, 17), '()''', ''), ' TO ') END;
+
 -- The server prints bounds in the style and the zone of the session, and such text may mean another
 -- time when it is read: IST and CST are several zones. So it is printed and read here, under the
 -- settings of this function.
@@ -16,7 +23,7 @@ CREATE FUNCTION partition_range(
 DECLARE
     expression text := (SELECT pg_get_expr(c.relpartbound, 0) FROM pg_class AS c
                          WHERE c.oid = partition_range.partition);
-    bounds     text[] := regexp_match(expression, '^FOR VALUES FROM \(''?([^'')]+)''?\) TO \(''?([^'')]+)''?\)$');
+    bounds     text[] := arx.printed_bounds(expression);
 BEGIN
     is_default := expression = 'DEFAULT';
     range_from := CASE WHEN bounds[1] = 'MINVALUE' THEN '-infinity' ELSE bounds[1] END;
@@ -36,7 +43,7 @@ CREATE FUNCTION partition_keys(
 DECLARE
     expression text := (SELECT pg_get_expr(c.relpartbound, 0) FROM pg_class AS c
                          WHERE c.oid = partition_keys.partition);
-    bounds     text[] := regexp_match(expression, '^FOR VALUES FROM \(''?([^'')]+)''?\) TO \(''?([^'')]+)''?\)$');
+    bounds     text[] := arx.printed_bounds(expression);
 BEGIN
     is_default := expression = 'DEFAULT';
     FOR i IN 1..2 LOOP

@@ -102,8 +102,7 @@ BEGIN
         SELECT DISTINCT ON (l.address) l.address, l.category, c.kind
           FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category)
          WHERE l.network = $1 AND l.address IN ($2, $3) AND l.valid_from <= now() AND l.valid_to > now()
-         ORDER BY l.address, l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
-                  l.severity DESC, l.confidence DESC, l.source, l.label_id
+         ORDER BY l.address, arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id
     ), recent AS MATERIALIZED (
         SELECT w.direction, m."timestamp", m.value, m.value_usd, m.asset
           FROM wallets AS w
@@ -174,15 +173,16 @@ CREATE FUNCTION screening_hits(sender jsonb, receiver jsonb, versions jsonb DEFA
 BEGIN
     RETURN QUERY
     WITH rules AS MATERIALIZED (
-        SELECT r.*, arx.alert_condition_path(r.condition)::jsonpath AS path
+        SELECT r.*, c.parts[1]::jsonpath AS path, c.parts[2:] AS named
           FROM arx.wallet_alert_rules AS r
+         CROSS JOIN LATERAL (SELECT arx.alert_condition_parts(r.condition) AS parts OFFSET 0) AS c
          WHERE CASE WHEN $3 IS NULL THEN r.state = 'active' AND r.used_for IN ('screening', 'both')
                          AND NOT EXISTS (SELECT FROM arx.wallet_alert_rules AS n
                                           WHERE n.rule = r.rule AND n.state = 'active' AND n.version > r.version)
                     ELSE ($3 ->> r.rule)::integer = r.version END
     )
     SELECT r.rule, r.version, r.verdict, r.severity, d.facts ->> 'direction', r.description,
-           (SELECT jsonb_object_agg(n.name, d.facts -> n.name) FROM unnest(arx.check_alert_condition(r.condition)) AS n (name))
+           (SELECT jsonb_object_agg(n.name, d.facts -> n.name) FROM unnest(r.named) AS n (name))
       FROM rules AS r
       JOIN (VALUES ($1, 'sender'), ($2, 'receiver')) AS d (facts, side)
         ON r.side IN ('any', d.side) AND jsonb_path_match(d.facts, r.path, '{}', true)

@@ -233,9 +233,8 @@ BEGIN
             SELECT l.category, (SELECT c.kind FROM arx.label_categories AS c WHERE c.category = l.category) AS kind
               FROM arx.address_labels AS l
              WHERE l.network = w.network AND l.address = w.address AND l.valid_from <= now() AND l.valid_to > now()
-             ORDER BY l.category <> ''sanctions'', array_position(ARRAY[''illicit'', ''service'', ''neutral''],
-                        (SELECT c.kind FROM arx.label_categories AS c WHERE c.category = l.category)),
-                      l.severity DESC, l.confidence DESC, l.source, l.label_id
+             ORDER BY arx.label_rank(l.category, (SELECT c.kind FROM arx.label_categories AS c WHERE c.category = l.category),
+                                     l.severity::text, l.confidence), l.source, l.label_id
              LIMIT 1) AS o)';
     END IF;
     IF 'scores' = ANY (groups) THEN

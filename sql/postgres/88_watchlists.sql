@@ -55,8 +55,7 @@ BEGIN
         SELECT l.category
           FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category)
          WHERE l.network = $1 AND l.address = s.address AND l.valid_from <= now() AND l.valid_to > now()
-         ORDER BY l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
-                  l.severity DESC, l.confidence DESC, l.source, l.label_id
+         ORDER BY arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id
          LIMIT 1) AS o ON true;
 END;
 $$;

@@ -84,3 +84,18 @@ SELECT decision FROM arx.screen_transfer('testnet', 'x', 'y', 'native', 1);
 SELECT intact FROM arx.verify_audit_log();
 RESET ROLE;
 DROP ROLE :"analyst", :"watcher";
+-- The heaviest label of a wallet by label_rank() is that of current_labels.
+INSERT INTO arx.address_labels (network, address, category, severity, source, confidence)
+SELECT 'testnet', 'm' || n % 97, k.categories[1 + n * 7919 % cardinality(k.categories)], k.severities[1 + n * 104729 % 5], 's' || n * 31 % 4,
+       (1 + n * 37 % 4) / 4.0
+  FROM generate_series(1, 200) AS n,
+       (SELECT (SELECT array_agg(category ORDER BY category) FROM arx.label_categories),
+               enum_range(NULL::arx.label_severity_enum)) AS k (categories, severities)
+ON CONFLICT DO NOTHING;
+SELECT count(*) AS wallets, count(DISTINCT v.kind) AS kinds, count(*) FILTER (WHERE v = r) AS equal
+  FROM (SELECT c.address, c.category, c.kind, c.severity, c.source, c.confidence
+          FROM arx.current_labels AS c WHERE c.network = 'testnet') AS v
+  JOIN (SELECT DISTINCT ON (l.address) l.address, l.category, c.kind, l.severity, l.source, l.confidence
+          FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category)
+         WHERE l.network = 'testnet'
+         ORDER BY l.address, arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id) AS r USING (address);

@@ -86,7 +86,7 @@ async fn a_condition_means_the_same_as_a_path_and_as_an_expression() {
         let sql = format!(
             "SELECT count(*) FILTER (WHERE by_row), count(*) FILTER (WHERE by_row <> by_path)
                FROM (SELECT coalesce({expression}, false) AS by_row,
-                            coalesce(jsonb_path_match(d.facts::jsonb, arx.alert_condition_path($4)::jsonpath, '{{}}', true), false) AS by_path
+                            coalesce(jsonb_path_match(d.facts::jsonb, (arx.alert_condition_parts($4))[1]::jsonpath, '{{}}', true), false) AS by_path
                        FROM unnest($3::text[]) AS d (facts), jsonb_to_record(d.facts::jsonb) AS f ({columns})) AS s"
         )
         .replace("($1)[", "($1::text[]::numeric[])[")

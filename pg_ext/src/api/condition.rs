@@ -73,10 +73,13 @@ sql_row! {
     }
 }
 
-/// Translates a condition into a predicate of SQL/JSON path over an object of facts.
+/// Translates a condition into a predicate of SQL/JSON path over an object of facts, and returns it
+/// with the facts that the condition names after it. A set of rows would cost more than parsing.
 #[pg_extern(immutable, parallel_safe)]
-pub(crate) fn alert_condition_path(condition: Option<JsonArgument<'_>>) -> Result<String, ErrorReport> {
-    Ok(parse(condition)?.to_json_path())
+pub(crate) fn alert_condition_parts(condition: Option<JsonArgument<'_>>) -> Result<Vec<String>, ErrorReport> {
+    let condition = parse(condition)?;
+    let facts = condition.facts().into_iter().map(str::to_owned);
+    Ok(std::iter::once(condition.to_json_path()).chain(facts).collect())
 }
 
 /// Returns the facts that conditions may name.

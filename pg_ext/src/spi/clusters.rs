@@ -48,9 +48,8 @@ SELECT l.address, l.category, l.kind, l.severity::text, l.label, (l.confidence *
           FROM arx.address_labels AS l
           JOIN arx.label_categories AS c USING (category)
          WHERE l.network = $1 AND l.valid_from <= now() AND l.valid_to > now()
-         ORDER BY l.address, l.category <> 'sanctions',
-                  array_position(ARRAY['illicit', 'service', 'neutral'], c.kind), l.severity DESC, l.confidence DESC,
-                  l.source, l.label_id) AS l
+         ORDER BY l.address, arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source,
+                  l.label_id) AS l
  WHERE l.kind <> 'service'
  ORDER BY l.category, l.address", &[Text, Text, Text, Text, Text, Integer]) };
 }

@@ -233,8 +233,7 @@ SELECT DISTINCT ON (w.number) w.number, l.category, c.kind
   JOIN arx.address_labels AS l ON l.network = w.network AND l.address = w.address
   LEFT JOIN arx.label_categories AS c ON c.category = l.category
  WHERE l.valid_from <= now() AND l.valid_to > now()
- ORDER BY w.number, l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
-          l.severity DESC, l.confidence DESC, l.source, l.label_id";
+ ORDER BY w.number, arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id";
 
 const WATCHED: &CStr = c"
 SELECT w.number

@@ -44,8 +44,7 @@ SELECT s.ordinal, l.category, l.kind, l.severity::text, l.label,
           FROM arx.address_labels AS l
           JOIN arx.label_categories AS c USING (category)
          WHERE l.address = s.address AND l.network = $3 AND l.valid_from <= now() AND l.valid_to > now()
-        ORDER BY l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
-                 l.severity DESC, l.confidence DESC, l.source, l.label_id
+         ORDER BY arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id
          LIMIT 1) AS l",
         &[Integer, Text, Text, Text, Text, Text]) };
 }
@@ -60,8 +59,7 @@ SELECT s.ordinal, l.category
   JOIN arx.address_labels AS l
     ON l.address = s.address AND l.network = $3 AND l.valid_from <= now() AND l.valid_to > now()
   JOIN arx.label_categories AS c USING (category)
- ORDER BY s.ordinal, l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
-          l.severity DESC, l.confidence DESC, l.source, l.label_id", &[Integer, Text]) };
+ ORDER BY s.ordinal, arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id", &[Integer, Text]) };
 
     static WITH_CATEGORIES: PreparedQuery = const { PreparedQuery::with_any_plan(c"
 SELECT DISTINCT l.address

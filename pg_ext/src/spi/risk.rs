@@ -72,7 +72,7 @@ SELECT l.address, l.category, c.kind, l.severity::text, l.source
   JOIN arx.label_categories AS c USING (category)
  WHERE l.network = $1 AND c.kind IN ('illicit', 'service')
    AND l.valid_from <= coalesce($2, now()) AND l.valid_to > coalesce($2, now())
- ORDER BY l.address, l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id",
+ ORDER BY l.address, arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id",
         &[Text, Text, Text, Text, Text]) };
 
     static OWN_LABELS: PreparedQuery = const { PreparedQuery::new(c"
@@ -84,7 +84,7 @@ SELECT s.ordinal, l.category, l.kind, l.severity, l.source
          JOIN arx.label_categories AS c USING (category)
         WHERE l.address = s.address AND l.network = $3 AND c.kind IN ('illicit', 'service')
           AND l.valid_from <= coalesce($4, now()) AND l.valid_to > coalesce($4, now())
-        ORDER BY l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id) AS l",
+        ORDER BY arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id) AS l",
         &[Integer, Text, Text, Text, Text]) };
 
     static CASES: PreparedQuery = const { PreparedQuery::new(c"
