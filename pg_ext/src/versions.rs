@@ -54,17 +54,3 @@ pub(crate) unsafe fn index_beginscan(
     let scan = unsafe { pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), keys, 0) };
     scan
 }
-
-/// Returns the index of a table's primary key, or `InvalidOid`.
-///
-/// # Safety
-/// The relation is open and locked.
-pub(crate) unsafe fn primary_key_index(relation: pg_sys::Relation) -> pg_sys::Oid {
-    // SAFETY: As the caller promises.
-    #[cfg(not(feature = "pg18"))]
-    let index = unsafe { pg_sys::RelationGetPrimaryKeyIndex(relation) };
-    // SAFETY: As the caller promises; a key that is checked only at commit identifies rows, too.
-    #[cfg(feature = "pg18")]
-    let index = unsafe { pg_sys::RelationGetPrimaryKeyIndex(relation, true) };
-    index
-}

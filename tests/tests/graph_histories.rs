@@ -9,8 +9,8 @@ use arx_stack::{Database, Stack};
 use arx_tests::fixtures::TESTNET;
 use arx_tests::history;
 use proptest::prelude::*;
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Row};
 
 const SESSIONS: usize = 4;
 
@@ -256,6 +256,31 @@ impl Question {
             depth = self.depth
         )
     }
+
+    /// Returns the query that compares the transactions of each step that leaves the wallet with
+    /// those of plain SQL: the numbers of steps that differ and of all steps, and these.
+    fn path_comparison(&self) -> String {
+        let Self { wallet, include_failed, .. } = self;
+        let columns = "from_address AS a, to_address AS b, tx_hash, \"timestamp\" AS time, \
+             coalesce(block_number, -1) AS block, coalesce(transaction_index, -1) AS place";
+        let of_step = format!("network = 'testnet' AND from_address = 'w{wallet}' AND to_address <> from_address");
+        format!(
+            "WITH native AS (
+                SELECT {columns} FROM arx.transactions WHERE {of_step} AND ({include_failed} OR status <> 'failed')
+                UNION ALL
+                SELECT {columns} FROM arx.internal_transfers WHERE {of_step} AND ({include_failed} OR succeeded IS NOT FALSE)
+            ), latest AS (
+                SELECT DISTINCT ON (b, tx_hash) * FROM native ORDER BY b, tx_hash, time DESC, block DESC, place DESC
+            ), expected AS (
+                SELECT a, b, (array_agg(tx_hash ORDER BY time DESC, block DESC, place DESC, tx_hash COLLATE \"C\"))[1:10] AS hashes
+                  FROM latest GROUP BY a, b
+            )
+            SELECT count(*) FILTER (WHERE p.tx_hashes IS DISTINCT FROM e.hashes), count(*),
+                   string_agg(format('%s: expected %s, graph %s', e.b, e.hashes, p.tx_hashes), '; ')
+              FROM expected AS e
+             CROSS JOIN LATERAL arx.shortest_path(e.a, e.b, 'testnet', max_depth => 1, include_failed => {include_failed}) AS p"
+        )
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,6 +305,7 @@ struct Session {
 struct Counts {
     answers: AtomicUsize,
     rows: AtomicUsize,
+    steps: AtomicUsize,
     rejected: AtomicUsize,
     statements: AtomicUsize,
 }
@@ -609,23 +635,33 @@ impl<'h> History<'h> {
         }
     }
 
-    /// Compares the graph with plain SQL in this session's snapshot.
-    async fn compare(&mut self, session: usize, question: &Question) -> Result<(), TestCaseError> {
+    /// Returns the row of a query, unless the transaction of the session has failed.
+    async fn ask(&mut self, session: usize, sql: &str) -> Result<Option<Row>, TestCaseError> {
         if matches!(self.sessions[session].state, State::Failed { .. }) {
-            return Ok(());
+            return Ok(None);
         }
-        let sql = question.comparison();
-        let row = match self.sessions[session].client.query_one(&sql, &[]).await {
-            Ok(row) => row,
+        match self.sessions[session].client.query_one(sql, &[]).await {
+            Ok(row) => Ok(Some(row)),
             // A plain read waits for a session that truncates.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 if let State::Open { savepoints } = self.sessions[session].state {
                     self.sessions[session].state = State::Failed { savepoints };
                 }
-                return Ok(());
+                Ok(None)
             }
-            Err(error) => return Err(TestCaseError::fail(format!("{error:?}\n{sql}\n{}", self.log))),
-        };
+            Err(error) => Err(TestCaseError::fail(format!("{error:?}\n{sql}\n{}", self.log))),
+        }
+    }
+
+    /// Compares the graph with plain SQL in this session's snapshot.
+    async fn compare(&mut self, session: usize, question: &Question) -> Result<(), TestCaseError> {
+        if let Some(row) = self.ask(session, &question.path_comparison()).await? {
+            let (differing, steps): (i64, i64) = (row.get(0), row.get(1));
+            self.counts.steps.fetch_add(usize::try_from(steps).unwrap(), Ordering::Relaxed);
+            let both: Option<String> = row.get(2);
+            prop_assert!(differing == 0, "session {session} asks {question:?}\n{both:?}\nafter\n{}", self.log);
+        }
+        let Some(row) = self.ask(session, &question.comparison()).await? else { return Ok(()) };
         let (missing, extra, rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         self.counts.answers.fetch_add(1, Ordering::Relaxed);
         self.counts.rows.fetch_add(usize::try_from(rows).unwrap(), Ordering::Relaxed);
@@ -683,9 +719,14 @@ fn after_every_step_of_a_history_the_graph_answers_like_plain_sql() {
     let counts = Counts::default();
     let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
     let play = async |steps: &[(Step, Question)]| play(stack, steps, &counts).await;
-    history::check(HISTORIES, 60, &steps(), play, || count(&counts.answers) >= 2_000 && count(&counts.rows) >= 4_000);
+    history::check(HISTORIES, 60, &steps(), play, || {
+        count(&counts.answers) >= 2_000 && count(&counts.rows) >= 4_000 && count(&counts.steps) >= 1_000
+    });
     let (answers, rows) = (count(&counts.answers), count(&counts.rows));
     let (rejected, statements) = (count(&counts.rejected), count(&counts.statements));
-    println!("{statements} statements, {rejected} rejected, {answers} answers compared, {rows} rows in them");
+    let steps = count(&counts.steps);
+    println!(
+        "{statements} statements, {rejected} rejected, {answers} answers compared, {rows} rows in them, {steps} steps"
+    );
     assert!(rejected * 3 < statements, "{rejected} of {statements} statements were rejected");
 }

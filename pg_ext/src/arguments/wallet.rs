@@ -22,4 +22,10 @@ impl Wallet {
         let address = Address::parse(address, &network)?;
         Ok(Self { address, network })
     }
+
+    /// Parses another address of the same network.
+    pub(crate) fn parse_other(&self, name: &str, address: Option<&str>) -> Result<Self, SqlError> {
+        let address = Address::parse(required(name, address)?, &self.network)?;
+        Ok(Self { address, network: self.network.clone() })
+    }
 }

@@ -7,10 +7,13 @@ use arx_core::address::Network;
 use arx_core::graph::dot::Description;
 use pgrx::prelude::*;
 
+use super::graph::Table;
+use super::keyed_rows::{Columns, OpenTable};
 use super::labels::label_kind;
-use super::stream::ColumnType::{Integer, Long, Text, Time};
+use super::stream::ColumnType::{Enum, Integer, Long, Text, Time};
 use super::stream::{Argument, Layout, PreparedQuery, with_memory_context};
 use crate::error::SqlError;
+use crate::snapshot::relation;
 use crate::time::from_micros;
 
 /// A step between two wallets, with the times of its transfers.
@@ -87,8 +90,7 @@ SELECT s.address, nullif(l.label, ''), l.category, l.kind, round(p.risk_score)::
           FROM arx.address_labels AS l
           JOIN arx.label_categories AS c USING (category)
          WHERE l.address = s.address AND l.network = $3 AND l.valid_from <= now() AND l.valid_to > now()
-        ORDER BY l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
-                 l.severity DESC, l.confidence DESC, l.source, l.label_id
+         ORDER BY arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id
          LIMIT 1) AS l ON true
   LEFT JOIN arx.wallet_profiles AS p
     ON p.wallet_address = s.address AND p.network_type = $3 AND p.risk_state <> 'unknown'
@@ -109,11 +111,16 @@ pub(crate) fn step_transactions(
     let mut times: Vec<StepTime<'_>> =
         times.map(|(step, of, (time, transfers))| StepTime { step, of, time, transfers }).collect();
     times.sort_by_key(|at| at.time);
+    let parts: Vec<&[StepTime<'_>]> =
+        times.chunk_by(|one, next| next.time.saturating_sub(one.time) <= LARGEST_GAP).collect();
     let mut found = Vec::new();
-    for part in times.chunk_by(|one, next| next.time.saturating_sub(one.time) <= LARGEST_GAP).filter(|_| sources.native)
-    {
-        let arguments = arguments(network, part, sources, Argument::of(sources.include_failed))?;
+    for part in parts.iter().filter(|_| sources.native) {
         let before = found.len();
+        if is_found_by_index(network, part, sources, &mut found)? {
+            continue;
+        }
+        found.truncate(before);
+        let arguments = arguments(network, part, sources, Argument::of(sources.include_failed))?;
         TRANSACTIONS.with(|query| find(query, &arguments, &mut found))?;
         // The graph has a transfer for each transaction, and for each internal transfer.
         if !are_all_found(part, found.get(before..).unwrap_or_default()) {
@@ -122,8 +129,7 @@ pub(crate) fn step_transactions(
     }
     let mut hashes: Vec<Vec<String>> = steps.iter().map(|_| Vec::new()).collect();
     add_hashes(std::mem::take(&mut found), &mut hashes);
-    for part in times.chunk_by(|one, next| next.time.saturating_sub(one.time) <= LARGEST_GAP).filter(|_| sources.tokens)
-    {
+    for part in parts.iter().filter(|_| sources.tokens) {
         let arguments = arguments(network, part, sources, Argument::of(sources.token))?;
         TOKEN_TRANSFERS.with(|query| find(query, &arguments, &mut found))?;
     }
@@ -137,6 +143,49 @@ struct StepTime<'a> {
     of: &'a StepTimes,
     time: i64,
     transfers: usize,
+}
+
+/// Columns by which an index finds the transactions of a step, and those that are read.
+const KEYS: Columns = Columns { names: &[c"from_address", c"network", c"timestamp"], types: &[Text, Text, Time] };
+const READ: Columns = Columns {
+    names: &[c"to_address", c"block_number", c"transaction_index", c"tx_hash", c"status"],
+    types: &[Text, Long, Integer, Text, Enum],
+};
+
+/// Times of a part that are looked up without a query, at some 5 µs each.
+const FEW_TIMES: usize = 16;
+
+/// Does what [`TRANSACTIONS`] does, without a query. Returns false unless that has found as many
+/// transactions as the graph has transfers. No more can be in the partitions of their times: others
+/// are not searched, and if these are not the ones, fewer are found.
+fn is_found_by_index(
+    network: &Network,
+    part: &[StepTime<'_>],
+    sources: &TransactionSources<'_>,
+    found: &mut Vec<FoundTransaction>,
+) -> Result<bool, SqlError> {
+    if part.len() > FEW_TIMES || sources.min_value.is_some() {
+        return Ok(false);
+    }
+    let before = found.len();
+    let root = relation(Table::Transactions.bare_name());
+    for at in part {
+        let Some(table) = OpenTable::open(root).and_then(|root| root.partition_for(at.time)) else { return Ok(false) };
+        let keys = [at.of.from.as_str().into_datum(), network.name().into_datum(), Some(pg_sys::Datum::from(at.time))];
+        let Some(keys) = keys.into_iter().collect::<Option<Vec<_>>>() else { return Ok(false) };
+        let was_read = table.rows_with(KEYS, &keys, READ, |slot| {
+            let is_counted = sources.include_failed || slot.label(4)?.to_bytes() != b"failed";
+            if is_counted && slot.optional_text(0)? == Some(at.of.to.as_str()) {
+                let latest = (at.time, slot.optional_long(1)?.unwrap_or(-1), slot.integer(2)?.unwrap_or(-1));
+                found.push((at.step, Reverse(latest), slot.text(3)?.to_owned()));
+            }
+            Ok(())
+        })?;
+        if !was_read {
+            return Ok(false);
+        }
+    }
+    Ok(are_all_found(part, found.get(before..).unwrap_or_default()))
 }
 
 /// Returns true if every time of every step has as many transactions as the graph has transfers.

@@ -13,6 +13,7 @@ mod evidence;
 mod graph;
 mod graph_facts;
 mod judged;
+mod keyed_rows;
 mod labels;
 mod logs;
 mod networks;

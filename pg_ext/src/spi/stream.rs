@@ -40,9 +40,20 @@ pub(crate) enum ColumnType {
     /// `text`, or `varchar`, whose values have the same bytes.
     Text,
     Numeric,
+    /// Any enum, read as its label.
+    Enum,
 }
 
 impl ColumnType {
+    /// Returns true for the types that are read as this one.
+    pub(super) fn is(self, type_oid: pg_sys::Oid) -> bool {
+        match self {
+            // SAFETY: Looks a type up in the catalog.
+            Self::Enum => unsafe { pg_sys::get_typtype(type_oid) as u8 == pg_sys::TYPTYPE_ENUM },
+            _ => self.oids().contains(&type_oid),
+        }
+    }
+
     const fn oids(self) -> &'static [pg_sys::Oid] {
         match self {
             Self::Bool => &[pg_sys::BOOLOID],
@@ -53,6 +64,7 @@ impl ColumnType {
             Self::Xid => &[pg_sys::XID8OID],
             Self::Text => &[pg_sys::TEXTOID, pg_sys::VARCHAROID],
             Self::Numeric => &[pg_sys::NUMERICOID],
+            Self::Enum => &[],
         }
     }
 
@@ -66,6 +78,7 @@ impl ColumnType {
             Self::Xid => "xid8",
             Self::Text => "text",
             Self::Numeric => "numeric",
+            Self::Enum => "an enum",
         }
     }
 }
@@ -83,6 +96,14 @@ pub(crate) struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
+    /// Makes a row of values, which have the types of the layout.
+    ///
+    /// # Safety
+    /// They do, and live for `'a`.
+    pub(super) const unsafe fn new(layout: Layout, values: &'a [pg_sys::Datum], nulls: &'a [bool]) -> Self {
+        Self { layout, values, nulls }
+    }
+
     fn datum(&self, column: usize, types: &[ColumnType]) -> Result<Option<pg_sys::Datum>, SqlError> {
         match (self.layout.get(column), self.values.get(column), self.nulls.get(column)) {
             (Some(declared), Some(value), Some(null)) if types.contains(declared) => Ok((!null).then_some(*value)),
@@ -98,6 +119,12 @@ impl<'a> Slot<'a> {
     /// Reads a column of eight bytes, counted from 0.
     pub(crate) fn long(&self, column: usize) -> Result<i64, SqlError> {
         Ok(self.required(column, &[ColumnType::Long, ColumnType::Time, ColumnType::Xid])?.value() as i64)
+    }
+
+    /// Does the same for one that may be NULL.
+    pub(crate) fn optional_long(&self, column: usize) -> Result<Option<i64>, SqlError> {
+        let datum = self.datum(column, &[ColumnType::Long, ColumnType::Time, ColumnType::Xid])?;
+        Ok(datum.map(|datum| datum.value() as i64))
     }
 
     /// Reads a column of type `integer` that may be NULL.
@@ -131,6 +158,14 @@ impl<'a> Slot<'a> {
         let bytes: &'a [u8] = unsafe { varlena(datum) };
         std::str::from_utf8(bytes)
             .map_err(|_| SqlError::corrupt(format!("column {column} of an internal query is not UTF-8")))
+    }
+
+    /// Reads a column of an enum.
+    pub(crate) fn label(&self, column: usize) -> Result<&'a CStr, SqlError> {
+        let value = self.required(column, &[ColumnType::Enum])?;
+        // SAFETY: The value is of an enum; its label is allocated in the query's memory.
+        let label = unsafe { pgrx::direct_function_call::<&CStr>(pg_sys::enum_out, &[Some(value)]) };
+        label.ok_or_else(|| SqlError::corrupt("a value of an enum has no label"))
     }
 
     /// Reads a column of type `numeric` in units of 10^-`scale`.
@@ -456,12 +491,12 @@ unsafe fn mismatch(layout: Layout, attributes: &[pg_sys::FormData_pg_attribute])
         )));
     }
     let (expected, attribute) = layout.iter().zip(attributes).find(|(expected, attribute)| {
-        if expected.oids().contains(&attribute.atttypid) {
+        if expected.is(attribute.atttypid) {
             return false;
         }
         // SAFETY: Looks a type up in the catalog. A domain has the values of its base type.
         let base = unsafe { pg_sys::getBaseType(attribute.atttypid) };
-        !expected.oids().contains(&base)
+        !expected.is(base)
     })?;
     // SAFETY: The name of an attribute ends with NUL.
     let name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) }.to_string_lossy();

@@ -65,7 +65,7 @@ fn wallet_chokepoints(
             Direction::In => Side::In,
             Direction::Both => return Err(SqlError::argument("direction must be out or in, not both").into()),
         };
-        let targets = Targets::parse(targets, category, network)?;
+        let targets = Targets::parse(targets, category, &source)?;
         let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
         let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
         let traversal = Traversal::parse(source.network.clone(), arguments)?;
@@ -82,12 +82,12 @@ enum Targets {
 }
 
 impl Targets {
-    fn parse(targets: Option<TextArray<'_>>, category: Option<&str>, network: Option<&str>) -> Result<Self, SqlError> {
+    fn parse(targets: Option<TextArray<'_>>, category: Option<&str>, source: &Wallet) -> Result<Self, SqlError> {
         match (targets, category) {
             (Some(targets), None) => {
                 let mut wallets = Vec::new();
                 for target in targets.elements("targets")? {
-                    wallets.push(Wallet::parse_named("targets", target, network)?);
+                    wallets.push(source.parse_other("targets", target)?);
                 }
                 if wallets.is_empty() {
                     return Err(SqlError::argument("targets must not be empty"));

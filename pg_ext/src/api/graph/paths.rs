@@ -90,7 +90,7 @@ fn shortest_path(
 > {
     call(|| {
         let source = Wallet::parse_named("source", source, network)?;
-        let target = Wallet::parse_named("target", target, network)?;
+        let target = source.parse_other("target", target)?;
         let k = required("k", k)?;
         let weight = parse_weight(weight, until)?;
         let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
