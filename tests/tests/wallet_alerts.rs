@@ -310,7 +310,7 @@ fn random_transfers(round: usize, count: usize, start: &str, days: usize) -> Str
          SELECT 'testnet', 't{round}-' || n, n % 2, n, {time}, 't' || floor(random() * 3), {wallet}, {wallet}, floor(random() * 100), {usd}
            FROM generate_series(1, {count} / 4) AS n;
          INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount)
-         SELECT 'testnet', 'm{round}-' || n, 0, n, {time}, 'largest', 'w' || n % 3, {wallet}, 2::numeric ^ 256 - n
+         SELECT 'testnet', 'm{round}-' || n, 0, n, {time}, 'largest', 'w' || n % 3, 'w' || (n + 1) % 3, 2::numeric ^ 256 - n
            FROM generate_series(1, {count} / 20) AS n"
     )
 }
