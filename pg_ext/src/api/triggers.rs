@@ -412,7 +412,7 @@ fn transaction_of(
     if transactions == pg_sys::InvalidOid {
         return Ok(None);
     }
-    let stored = match if is_complete { spi::find_transaction(&key) } else { FoundTransaction::Unknown } {
+    let stored = match if is_complete { spi::find_transaction(&key)? } else { FoundTransaction::Unknown } {
         FoundTransaction::Stored(stored) => Some(stored),
         FoundTransaction::NoRow => None,
         FoundTransaction::Unknown => {

@@ -8,7 +8,7 @@ use arx_core::graph::dot::Description;
 use pgrx::prelude::*;
 
 use super::graph::Table;
-use super::keyed_rows::{Columns, OpenTable};
+use super::keyed_rows::{Columns, OpenTable, PartitionAt};
 use super::labels::label_kind;
 use super::stream::ColumnType::{Enum, Integer, Long, Text, Time};
 use super::stream::{Argument, Layout, PreparedQuery, with_memory_context};
@@ -170,7 +170,8 @@ fn is_found_by_index(
     let before = found.len();
     let root = relation(Table::Transactions.bare_name());
     for at in part {
-        let Some(table) = OpenTable::open(root).and_then(|root| root.partition_for(at.time)) else { return Ok(false) };
+        let Some(root) = OpenTable::open(root) else { return Ok(false) };
+        let PartitionAt::Table(table) = root.partition_at(c"timestamp", at.time) else { return Ok(false) };
         let keys = [at.of.from.as_str().into_datum(), network.name().into_datum(), Some(pg_sys::Datum::from(at.time))];
         let Some(keys) = keys.into_iter().collect::<Option<Vec<_>>>() else { return Ok(false) };
         let was_read = table.rows_with(KEYS, &keys, READ, |slot| {

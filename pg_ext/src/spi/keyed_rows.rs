@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code, reason = "calls the server's access methods")]
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_char, c_int};
 
 use pgrx::prelude::*;
 
@@ -16,6 +16,8 @@ use crate::error::SqlError;
 use crate::versions::{attributes, index_beginscan};
 
 const LOCK: c_int = pg_sys::AccessShareLock as c_int;
+/// Locks are kept until the end of the transaction, as those of a query are.
+const KEPT: c_int = pg_sys::NoLock as c_int;
 
 /// Mark of a table that is partitioned by range. The name of the constant differs between versions.
 const BY_RANGE: u8 = b'r';
@@ -27,15 +29,33 @@ pub(super) struct Columns {
     pub(super) types: Layout,
 }
 
-/// A table that is locked and open until it is dropped.
+/// A table that is open until it is dropped, and locked.
 pub(super) struct OpenTable(pg_sys::Relation);
+
+/// The partition of a value.
+pub(super) enum PartitionAt {
+    Table(OpenTable),
+    None,
+    /// The table is partitioned in another way.
+    Unknown,
+}
+
+/// The start of a row of `pg_partitioned_table`, which pgrx does not bind.
+#[repr(C)]
+struct PartitionKey {
+    relation: pg_sys::Oid,
+    strategy: c_char,
+    columns: i16,
+    default: pg_sys::Oid,
+    attributes: pg_sys::int2vector,
+}
 
 impl Drop for OpenTable {
     fn drop(&mut self) {
         // After an error of the server, the end of the (sub)transaction closes it.
         if !std::thread::panicking() {
             // SAFETY: Opened in `open`.
-            unsafe { pg_sys::relation_close(self.0, LOCK) };
+            unsafe { pg_sys::relation_close(self.0, KEPT) };
         }
     }
 }
@@ -62,27 +82,26 @@ impl OpenTable {
         unsafe { (*(*self.0).rd_rel).relkind as u8 }
     }
 
-    /// Returns the table itself, or its partition by range for a value of eight bytes. The caller
-    /// must not rely on it: the table may be partitioned by another column.
-    pub(super) fn partition_for(self, value: i64) -> Option<Self> {
+    /// Returns the table itself, or its partition by ranges of a column alone, which has values of
+    /// eight bytes.
+    pub(super) fn partition_at(self, column: &CStr, value: i64) -> PartitionAt {
         if self.kind() != pg_sys::RELKIND_PARTITIONED_TABLE {
-            return Some(self);
+            return PartitionAt::Table(self);
         }
-        // SAFETY: The descriptor lives as long as the table is open. Each bound of a range has a
-        // value for the first column, and there is an index for the values before each bound and
-        // after the last one.
+        // SAFETY: The table is open. Its descriptor lives as long. Bounds by range have a value and
+        // its kind for each column of the key, of which there is one, and there is an index for the
+        // values before each bound and after the last one.
         let partition = unsafe {
-            let descriptor = &*pg_sys::RelationGetPartitionDesc(self.0, true);
-            let bounds = descriptor.boundinfo.as_ref()?;
-            if bounds.strategy as u8 != BY_RANGE {
-                return None;
+            if !self.is_by_ranges_of(column) {
+                return PartitionAt::Unknown;
             }
-            let count = usize::try_from(bounds.ndatums).ok()?;
-            let datums = if count == 0 { &[][..] } else { std::slice::from_raw_parts(bounds.datums, count) };
-            let is_at_or_before = |index: usize| match (!bounds.kind.is_null()).then(|| **bounds.kind.add(index)) {
-                Some(pg_sys::PartitionRangeDatumKind::PARTITION_RANGE_DATUM_MINVALUE) => true,
-                Some(pg_sys::PartitionRangeDatumKind::PARTITION_RANGE_DATUM_MAXVALUE) => false,
-                _ => datums.get(index).is_some_and(|datum| (**datum).value() as i64 <= value),
+            let descriptor = &*pg_sys::RelationGetPartitionDesc(self.0, true);
+            let Some(bounds) = descriptor.boundinfo.as_ref() else { return PartitionAt::None };
+            let count = usize::try_from(bounds.ndatums).unwrap_or(0);
+            let is_at_or_before = |index: usize| match **bounds.kind.add(index) {
+                pg_sys::PartitionRangeDatumKind::PARTITION_RANGE_DATUM_MINVALUE => true,
+                pg_sys::PartitionRangeDatumKind::PARTITION_RANGE_DATUM_MAXVALUE => false,
+                _ => (**bounds.datums.add(index)).value() as i64 <= value,
             };
             let (mut low, mut high) = (0, count);
             while low < high {
@@ -90,10 +109,35 @@ impl OpenTable {
                 (low, high) = if is_at_or_before(middle) { (middle + 1, high) } else { (low, middle) };
             }
             let of_range = if count == 0 { -1 } else { *bounds.indexes.add(low) };
-            let index = usize::try_from(if of_range < 0 { bounds.default_index } else { of_range }).ok()?;
-            *descriptor.oids.add(index)
+            match usize::try_from(if of_range < 0 { bounds.default_index } else { of_range }) {
+                Ok(index) => *descriptor.oids.add(index),
+                Err(_) => return PartitionAt::None,
+            }
         };
-        Self::open(partition)
+        Self::open(partition).map_or(PartitionAt::Unknown, PartitionAt::Table)
+    }
+
+    /// Returns true for a table whose partitions are ranges of a column alone.
+    ///
+    /// # Safety
+    /// The table is open.
+    unsafe fn is_by_ranges_of(&self, column: &CStr) -> bool {
+        // SAFETY: A row of the catalog, which the cache holds until it is released. A key has at
+        // least one column.
+        unsafe {
+            let table = pg_sys::Datum::from((*self.0).rd_id);
+            let row = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PARTRELID as c_int, table);
+            if row.is_null() {
+                return false;
+            }
+            let key = pg_sys::GETSTRUCT(row).cast::<PartitionKey>();
+            let is_suitable = (*key).strategy as u8 == BY_RANGE
+                && (*key).columns == 1
+                && self.column(column, ColumnType::Time).map(|found| found.attnum)
+                    == (*key).attributes.values.as_slice(1).first().copied();
+            pg_sys::ReleaseSysCache(row);
+            is_suitable
+        }
     }
 
     /// Calls `each` with the columns of every row whose keys have the given values, in the active
@@ -114,7 +158,7 @@ impl OpenTable {
             let Some(keys) = self.keys(keys) else { return Ok(false) };
             let Some(index) = self.index(&keys) else { return Ok(false) };
             let read = scan(self.0, index, &keys, values, &numbers, columns.types, each);
-            pg_sys::index_close(index, LOCK);
+            pg_sys::index_close(index, KEPT);
             read.map(|()| true)
         })
     }
@@ -177,7 +221,7 @@ impl OpenTable {
             if has_built_in_order(opened, keys) {
                 return Some(opened);
             }
-            pg_sys::index_close(opened, LOCK);
+            pg_sys::index_close(opened, KEPT);
             None
         }
     }
