@@ -789,8 +789,9 @@ impl TransferSet {
             if candidate.pair_first.is_some_and(|first| first < row.time) {
                 pace.step(candidate.rules as usize);
                 let facts = self.facts(&row, candidate);
-                let mut kept = candidate.first_rule;
-                for place in kept..kept + candidate.rules as usize {
+                let first = candidate.first_rule;
+                let mut kept = first;
+                for place in first..first + candidate.rules as usize {
                     let number = self.rule_numbers[place];
                     if rules[usize::from(number)].condition.may_hold(&facts) {
                         self.rule_numbers[kept] = number;

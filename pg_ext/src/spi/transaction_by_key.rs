@@ -1,7 +1,7 @@
 //! A transaction by its key, read through the index of its partition without a query.
 //!
-//! A trigger asks for the transaction of every token transfer. A query of a hundred partitions locks
-//! all of them each time, and its settings are pinned and reset.
+//! A trigger asks for the transaction of every token transfer. A query of a hundred partitions
+//! locks all of them each time, and its settings are pinned and reset.
 
 #![allow(unsafe_code, reason = "takes a snapshot")]
 

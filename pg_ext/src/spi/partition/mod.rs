@@ -47,9 +47,8 @@ SELECT p.partstrat::pg_catalog.text, p.partnatts::pg_catalog.int4, pg_catalog.qu
 
 /// Bounds as integers: microseconds since 1970, or with `$2` the integers of the key. They are
 /// printed and read in the same style and time zone, those of [`as_owner_of`]. An infinite bound
-/// becomes NULL. `OFFSET 0` keeps expressions from being evaluated once for each use. The expression
-/// of `arx.printed_bounds()` is repeated, because the owner of a table may lack the right to call
-/// it.
+/// becomes NULL. `OFFSET 0` keeps expressions from being evaluated once for each use. That of
+/// `arx.printed_bounds()` is repeated, because the owner of a table may lack the right to call it.
 const PARTITIONS: &str = "
 SELECT c.oid, c.relname::text, format('%I.%I', n.nspname, c.relname), e.bounds = 'DEFAULT',
        CASE WHEN b.bound[1] IN ('MINVALUE', '-infinity', 'infinity') THEN NULL
