@@ -56,7 +56,7 @@ BEGIN
           ORDER BY t."timestamp" DESC LIMIT 1)
         UNION ALL
         (SELECT t."timestamp" AS at FROM arx.transactions AS t
-          WHERE t.network = w.network AND t.to_address = w.address AND t."timestamp" < w.moved_at AND t.to_address IS NOT NULL AND t.status <> 'failed'
+          WHERE t.network = w.network AND t.to_address = w.address AND t."timestamp" < w.moved_at AND t.status <> 'failed'
           ORDER BY t."timestamp" DESC LIMIT 1)
         UNION ALL
         (SELECT t."timestamp" AS at FROM arx.internal_transfers AS t
@@ -94,24 +94,24 @@ BEGIN
       FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS w (network, address, counterparty, moved_at, place)
      WHERE EXISTS (SELECT FROM arx.transactions AS t
                 WHERE t.network = w.network AND t.from_address = w.address AND t.to_address = w.counterparty AND t."timestamp" < w.moved_at
-                  AND t.to_address IS NOT NULL AND t.status <> 'failed'
+                  AND t.status <> 'failed'
                OFFSET 0)
-    OR EXISTS (SELECT FROM arx.transactions AS t
+        OR EXISTS (SELECT FROM arx.transactions AS t
                 WHERE t.network = w.network AND t.to_address = w.address AND t.from_address = w.counterparty AND t."timestamp" < w.moved_at
-                  AND t.to_address IS NOT NULL AND t.status <> 'failed'
+                  AND t.status <> 'failed'
                OFFSET 0)
-    OR EXISTS (SELECT FROM arx.internal_transfers AS t
+        OR EXISTS (SELECT FROM arx.internal_transfers AS t
                 WHERE t.network = w.network AND t.from_address = w.address AND t.to_address = w.counterparty AND t."timestamp" < w.moved_at
                   AND t.succeeded IS NOT FALSE
                OFFSET 0)
-    OR EXISTS (SELECT FROM arx.internal_transfers AS t
+        OR EXISTS (SELECT FROM arx.internal_transfers AS t
                 WHERE t.network = w.network AND t.to_address = w.address AND t.from_address = w.counterparty AND t."timestamp" < w.moved_at
                   AND t.succeeded IS NOT FALSE
                OFFSET 0)
-    OR EXISTS (SELECT FROM arx.token_transfers AS t
+        OR EXISTS (SELECT FROM arx.token_transfers AS t
                 WHERE t.network = w.network AND t.from_address = w.address AND t.to_address = w.counterparty AND t."timestamp" < w.moved_at
                OFFSET 0)
-    OR EXISTS (SELECT FROM arx.token_transfers AS t
+        OR EXISTS (SELECT FROM arx.token_transfers AS t
                 WHERE t.network = w.network AND t.to_address = w.address AND t.from_address = w.counterparty AND t."timestamp" < w.moved_at
                OFFSET 0);
 END;

@@ -2,8 +2,8 @@
 //!
 //! A query costs 15 µs to start, and one over partitions locks each of them. This runs no code of a
 //! table's owner: keys and columns have built-in types, and the index has their built-in order.
-//! Whatever is not as expected is left to a query. The caller must have the right to read every
-//! row.
+//! Whatever is not as expected is left to a query. No rights are checked: rows may be passed on to
+//! those callers only who may read all of them.
 
 #![allow(unsafe_code, reason = "calls the server's access methods")]
 
