@@ -262,13 +262,23 @@ fn read_tables() -> Result<Tables, SqlError> {
     Ok(Tables { owners, lacks_tables })
 }
 
+/// Locks a table and all of its partitions as a reader does, until the end of the transaction.
+pub(crate) fn lock_for_reading(table: pg_sys::Oid) {
+    const LOCK: c_int = pg_sys::AccessShareLock as c_int;
+    // SAFETY: Any OID may be locked.
+    unsafe { pg_sys::LockRelationOid(table, LOCK) };
+    inheritors_with(table, LOCK);
+}
+
 /// Returns a table and all of its partitions, by the catalog as it is now and without locks.
 pub(crate) fn inheritors(table: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    inheritors_with(table, pg_sys::NoLock as c_int)
+}
+
+fn inheritors_with(table: pg_sys::Oid, lock: c_int) -> Vec<pg_sys::Oid> {
     // SAFETY: Reads the catalog. The list has as many elements as it says.
     unsafe {
-        let list = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            find_all_inheritors(table, pg_sys::NoLock as c_int, std::ptr::null_mut())
-        });
+        let list = pg_sys::ffi::pg_guard_ffi_boundary(|| find_all_inheritors(table, lock, std::ptr::null_mut()));
         let length = usize::try_from((*list).length).unwrap_or(0);
         std::slice::from_raw_parts((*list).elements, length).iter().map(|cell| cell.oid_value).collect()
     }

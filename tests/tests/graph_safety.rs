@@ -162,6 +162,26 @@ async fn a_reader_whose_time_is_short_answers_while_a_worker_merges() {
     assert_eq!(differences(&client, 1).await, 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_build_that_waits_for_a_locked_table_waits_for_that_lock() {
+    let stack = Stack::shared().unwrap();
+    let database = filled(stack, "graph_locked_table", 500);
+    let (holder, builder) = (database.connect().await.unwrap(), database.connect().await.unwrap());
+    holder.batch_execute("BEGIN; LOCK TABLE arx.token_transfers IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let process: i32 = builder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let build = tokio::spawn(async move { differences(&builder, 1).await });
+    let waiting = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {process} AND wait_event_type = 'Lock'");
+    assert!(wait_until(LIMIT, || Ok(database.query(&waiting)? == "1")).unwrap(), "the build does not wait");
+    let reader = database.connect().await.unwrap();
+    let timeouts = format!("SET lock_timeout = '200ms'; SET statement_timeout = '{}s'", LIMIT.as_secs());
+    reader.batch_execute(&timeouts).await.unwrap();
+    let refused = reader.query_one(DIFFERENCES, &[&"w1"]).await.unwrap_err();
+    assert_eq!(refused.code(), Some(&SqlState::LOCK_NOT_AVAILABLE), "{refused:?}");
+    holder.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(build.await.unwrap(), 0);
+    assert_eq!(differences(&reader, 1).await, 0);
+}
+
 #[tokio::test]
 async fn pruned_changes_are_never_missed() {
     // Its own server: transactions of other databases keep changes as well.

@@ -18,10 +18,11 @@ use super::{
 };
 use crate::error::SqlError;
 use crate::guc;
-use crate::snapshot::{Caller, may_write, oldest_invisible, parse_snapshot, random_seed, snapshot_text};
+use crate::snapshot::{Caller, may_write, oldest_invisible, parse_snapshot, random_seed, relation, snapshot_text};
 use crate::spi::{
     Epoch, Table, database_exists, estimated_rows, events_since, every_row, foreign_changes, mark_log, read_epoch,
 };
+use crate::table_owner::lock_for_reading;
 use crate::time::now_micros;
 
 /// Interval between attempts to take a lock that another session holds.
@@ -90,6 +91,9 @@ pub(crate) fn refresh(from_scratch: bool) -> Result<Refreshed, SqlError> {
         },
         None => None,
     };
+    if current.is_none() {
+        lock_tables();
+    }
     let (handle, merged_rows, outcome) = match (current, try_lock(&location)?) {
         (Some(handle), _) if handle.overlay.is_empty() && !handle.mapped.private => (handle, 0, Outcome::Current),
         (Some(handle), _) if handle.segment_rows > 0 && handle.overlay.rows() == handle.segment_rows => {
@@ -115,6 +119,15 @@ pub(crate) fn refresh(from_scratch: bool) -> Result<Refreshed, SqlError> {
     Ok(Refreshed { facts, merged_rows, outcome, took: started.elapsed() })
 }
 
+/// Locks the tables as a reader does. A builder does so before it takes the lock of the folder, and
+/// waits for no table while it has that: the server does not see who waits for the folder, so
+/// neither `lock_timeout` nor its search for deadlocks would end that wait.
+fn lock_tables() {
+    for table in Table::ALL {
+        lock_for_reading(relation(table.bare_name()));
+    }
+}
+
 fn try_lock(location: &Location) -> Result<Option<Lock>, SqlError> {
     location.folder.try_lock().map_err(|error| SqlError::io("lock the folder of the graph", &error))
 }
@@ -125,6 +138,7 @@ pub(super) fn build(location: &Location, caller: &Caller, assets: AssetScope) ->
     if !may_build_for_all(caller) {
         return from_tables(location, caller, assets, None);
     }
+    lock_tables();
     loop {
         if let Some(lock) = try_lock(location)? {
             // Another session may just have finished.
@@ -152,10 +166,13 @@ pub(super) fn replace_damaged(
     caller: &Caller,
     assets: AssetScope,
 ) -> Result<GraphHandle, SqlError> {
-    match try_lock(location)? {
-        Some(lock) if may_build_for_all(caller) => replace_all(location, caller, &lock),
-        _ => from_tables(location, caller, assets, None),
+    if may_build_for_all(caller) {
+        lock_tables();
+        if let Some(lock) = try_lock(location)? {
+            return replace_all(location, caller, &lock);
+        }
     }
+    from_tables(location, caller, assets, None)
 }
 
 /// Builds a base from the tables and removes all earlier ones. Sessions that have one of them
@@ -181,6 +198,7 @@ pub(super) fn build_past_changes(
     if !may_build_for_all(caller) {
         return from_tables(location, caller, assets, None);
     }
+    lock_tables();
     let mut state = None;
     loop {
         let lock = try_lock(location)?;
@@ -471,6 +489,7 @@ fn merge_if_possible(location: &Location, caller: &Caller, handle: GraphHandle) 
     if !may_build_for_all(caller) {
         return Ok(handle);
     }
+    lock_tables();
     let Some(lock) = try_lock(location)? else { return Ok(handle) };
     match catch_up(handle, caller, AssetScope::All) {
         Ok((handle, _)) => merge(location, caller, &handle, &lock),

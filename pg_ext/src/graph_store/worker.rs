@@ -29,6 +29,10 @@ unsafe extern "C-unwind" {
 const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 const LAST_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Longest wait of a worker for a table that another session has locked. Sessions request another
+/// worker later.
+const LOCK_TIMEOUT: &CStr = c"1s";
+
 #[derive(Debug, Clone, Copy)]
 struct Request {
     generation: u64,
@@ -103,6 +107,7 @@ pub(crate) extern "C-unwind" fn arx_graph_builder(database: pg_sys::Datum) {
         let limit = (*pg_sys::MyBgworkerEntry).bgw_extra;
         let (user, session) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION);
         pg_sys::SetConfigOption(c"arx.graph_delta_limit".as_ptr(), limit.as_ptr(), user, session);
+        pg_sys::SetConfigOption(c"lock_timeout".as_ptr(), LOCK_TIMEOUT.as_ptr(), user, session);
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, c"merging the graph of arx".as_ptr());
     }
     // As every call of a superuser, with the rights of the tables' owner.
