@@ -17,18 +17,28 @@ use crate::scale;
 /// Longest line of prose.
 const WIDTH: usize = 100;
 
-/// Facts about a machine that must be equal for results to stand in one table.
+/// Facts that tell one machine from another.
 const IDENTITY: [&str; 3] = ["processor", "cores", "memory"];
 
-/// The results of one or several runs on one machine.
+/// The results of one or several runs. Each case was run on one machine, ours and the peer's; other
+/// cases may have been run on others.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Record {
-    /// Facts about the machine, as (name, value) pairs.
-    pub machine: Vec<(String, String)>,
+    /// Machines of the results.
+    pub machines: Vec<Machine>,
     /// Measured cases.
     pub cases: Vec<Case>,
     /// Growth of time with size.
     pub growth: Option<Growth>,
+}
+
+/// A machine and the versions on it when it was last used.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Machine {
+    /// Name in the tables: `A`, `B` and so on.
+    pub name: String,
+    /// Facts as (name, value) pairs.
+    pub facts: Vec<(String, String)>,
 }
 
 /// One measured case.
@@ -36,6 +46,8 @@ pub struct Record {
 pub struct Case {
     /// Day of the measurement.
     pub date: String,
+    /// Name of the machine.
+    pub machine: String,
     /// The two medians.
     #[serde(flatten)]
     pub measurement: Measurement,
@@ -48,6 +60,8 @@ pub struct Case {
 pub struct Growth {
     /// Day of the measurement.
     pub date: String,
+    /// Name of the machine.
+    pub machine: String,
     /// One point for each size.
     pub points: Vec<Point>,
 }
@@ -65,28 +79,43 @@ impl Record {
         serde_json::from_str(&text).with_context(|| format!("read {} as results", path.display()))
     }
 
-    /// Takes the results of a run. Earlier results of the same cases are replaced, and all earlier
-    /// results are dropped when another machine measured them.
-    pub fn merge(&mut self, machine: &[(&str, String)], results: &Results) {
-        let (date, machine): (Vec<_>, Vec<_>) = machine.iter().cloned().partition(|(name, _)| *name == "date");
+    /// Takes the results of a run on a machine with these facts. Earlier results of the same cases
+    /// are replaced.
+    pub fn merge(&mut self, facts: &[(&str, String)], results: &Results) {
+        let (date, facts): (Vec<_>, Vec<_>) = facts.iter().cloned().partition(|(name, _)| *name == "date");
         let date = date.into_iter().map(|(_, value)| value).next().unwrap_or_default();
-        let machine: Vec<(String, String)> =
-            machine.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        if identity(&self.machine) != identity(&machine) {
-            *self = Self::default();
-        }
-        self.machine = machine;
+        let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let machine = self.machine(facts);
         for measurement in &results.measurements {
-            let setting = measurement.setting.clone();
-            let case = Case { date: date.clone(), measurement: measurement.clone(), setting };
+            let (setting, machine) = (measurement.setting.clone(), machine.clone());
+            let case = Case { date: date.clone(), machine, measurement: measurement.clone(), setting };
             match self.cases.iter_mut().find(|earlier| earlier.measurement.case == measurement.case) {
                 Some(earlier) => *earlier = case,
                 None => self.cases.push(case),
             }
         }
         if !results.growth.is_empty() {
-            self.growth = Some(Growth { date, points: results.growth.clone() });
+            self.growth = Some(Growth { date, machine, points: results.growth.clone() });
         }
+        let used: Vec<&String> = self
+            .cases
+            .iter()
+            .map(|case| &case.machine)
+            .chain(self.growth.iter().map(|growth| &growth.machine))
+            .collect();
+        self.machines.retain(|machine| used.contains(&&machine.name));
+    }
+
+    /// Returns the name of the machine with these facts, which replace those that it had before.
+    fn machine(&mut self, facts: Vec<(String, String)>) -> String {
+        if let Some(known) = self.machines.iter_mut().find(|known| identity(&known.facts) == identity(&facts)) {
+            known.facts = facts;
+            return known.name.clone();
+        }
+        let is_free = |name: &String| !self.machines.iter().any(|known| known.name == *name);
+        let name = ('A'..='Z').map(String::from).find(is_free).unwrap_or_else(|| "?".to_owned());
+        self.machines.push(Machine { name: name.clone(), facts });
+        name
     }
 
     /// Writes the results, the page, and the picture of the growth next to the page.
@@ -115,15 +144,16 @@ impl Record {
         let mut text = String::from("# Benchmarks\n\n");
         text += &wrapped(
             "`make bench` writes this page. Each case runs ARX and a peer in turn on the same rows and the same server; the \
-             table shows medians. A ratio above 1 means that ARX is better.",
+             table shows medians. A ratio above 1 means that ARX is better. Both sides of a case ran on the same machine, \
+             which the last column names.",
             "",
         );
-        text += "\n| case | ARX | peer | unit | ratio |\n|---|---:|---:|---|---:|\n";
-        for Case { measurement, .. } in &self.cases {
+        text += "\n| case | ARX | peer | unit | ratio | machine |\n|---|---:|---:|---|---:|---|\n";
+        for Case { measurement, machine, .. } in &self.cases {
             let better = if measurement.higher_is_better { "higher is better" } else { "lower is better" };
             writeln!(
                 text,
-                "| `{}` | {} | {} | {}, {better} | {} |",
+                "| `{}` | {} | {} | {}, {better} | {} | {machine} |",
                 measurement.case,
                 rounded(measurement.ours),
                 rounded(measurement.peer),
@@ -135,23 +165,25 @@ impl Record {
             growth_section(&mut text, growth)?;
         }
         text += "\n## What was run\n\n";
-        for Case { date, measurement, setting } in &self.cases {
+        for Case { date, measurement, setting, .. } in &self.cases {
             let item = format!("`{}` against {}, {date}: {setting}", measurement.case, measurement.peer_name);
             text += &wrapped(&item, "- ");
         }
-        text += "\n## The machine\n\n| | |\n|---|---|\n";
-        for (name, value) in &self.machine {
-            writeln!(text, "| {name} | {value} |")?;
+        for Machine { name, facts } in &self.machines {
+            writeln!(text, "\n## Machine {name}\n\n| | |\n|---|---|")?;
+            for (fact, value) in facts {
+                writeln!(text, "| {fact} | {value} |")?;
+            }
         }
         Ok(text)
     }
 }
 
-fn identity(machine: &[(String, String)]) -> Vec<&(String, String)> {
-    machine.iter().filter(|(name, _)| IDENTITY.contains(&name.as_str())).collect()
+fn identity(facts: &[(String, String)]) -> Vec<&(String, String)> {
+    facts.iter().filter(|(name, _)| IDENTITY.contains(&name.as_str())).collect()
 }
 
-fn growth_section(text: &mut String, Growth { date, points }: &Growth) -> Result<()> {
+fn growth_section(text: &mut String, Growth { date, machine, points }: &Growth) -> Result<()> {
     text.push_str(
         "\n## Growth with size\n\n![Time over transfers, both axes logarithmic](growth.svg)\n\n| transfers | wallets | reach \
          depth 3, ms | wallets reached | full build, s | refresh of 10,000 rows, s | file, MB \
@@ -171,7 +203,7 @@ fn growth_section(text: &mut String, Growth { date, points }: &Growth) -> Result
         )?;
     }
     text.push('\n');
-    text.push_str(&wrapped(&format!("{} Measured on {date}.", growth::SETTING), ""));
+    text.push_str(&wrapped(&format!("{} Measured on {date}, machine {machine}.", growth::SETTING), ""));
     Ok(())
 }
 
@@ -236,7 +268,7 @@ mod tests {
         let mut record = Record::default();
         record.merge(&machine("2"), &results("a.b.vs_c", 0.5));
         let text = record.page().unwrap();
-        assert!(text.contains("| `a.b.vs_c` | 0.500 | 12.0 | ms, lower is better | 24.00 |"), "{text}");
+        assert!(text.contains("| `a.b.vs_c` | 0.500 | 12.0 | ms, lower is better | 24.00 | A |"), "{text}");
         assert!(text.contains("- `a.b.vs_c` against C, 2026-01-01: one row"), "{text}");
         assert!(text.contains("| cores | 2 |"), "{text}");
         assert!(!text.contains("Growth"), "{text}");
@@ -253,11 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn results_of_another_machine_are_dropped() {
+    fn each_case_names_its_machine() {
         let mut record = Record::default();
         record.merge(&machine("2"), &results("a", 1.0));
         record.merge(&machine("4"), &results("b", 2.0));
-        assert_eq!(record.cases.len(), 1);
+        let machines: Vec<&str> = record.cases.iter().map(|case| case.machine.as_str()).collect();
+        assert_eq!(machines, ["A", "B"]);
+        let text = record.page().unwrap();
+        assert!(text.contains("## Machine A") && text.contains("## Machine B"), "{text}");
+        record.merge(&machine("4"), &results("a", 3.0));
+        let names: Vec<&str> = record.machines.iter().map(|machine| machine.name.as_str()).collect();
+        assert_eq!(names, ["B"], "a machine without results");
     }
 
     #[test]
