@@ -235,6 +235,10 @@ CREATE FUNCTION wallets_within(times tstzmultirange) RETURNS TABLE (network text
 DECLARE
     part tstzrange;
 BEGIN
+    -- The query below reads every profile.
+    IF isempty(times) THEN
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT p.network_type, p.wallet_address FROM arx.wallet_profiles AS p
      WHERE p.transaction_count > 0 AND tstzrange(p.first_seen, p.last_activity, '[]') && times;

@@ -125,7 +125,7 @@ BEGIN
         )
         SELECT coalesce(jsonb_object_agg(n.network, n.number), '{}') INTO STRICT removed
           FROM (SELECT g.network, count(*) AS number FROM gone AS g GROUP BY g.network) AS n;
-    ELSE
+    ELSIF queued.members <> '{}' THEN
         -- Work by what changed: a million members cost nothing here.
         WITH gone AS (
             DELETE FROM arx.watchlist_results AS r

@@ -281,6 +281,8 @@ BEGIN
              'wallets whose score may change when transactions of some wallets or labels of others have changed'),
                 ('explain_wallets', 'arx_reader',
              'risk scores of many wallets, one row each, with their factors and their reasons by family, without evidence; max_factors keeps the base and the factors that weigh most'),
+                ('wallet_explanations', 'arx_reader',
+             'what explain_wallets() returns at the present, with factors and reasons as JSON in text: for callers who pass it on, in less time'),
                 ('is_followed', NULL, 'step of log_profile_changes(): returns false while no cache follows the profiles'),
                 ('log_profile_changes', 'arx_operator',
              'trigger: logs the wallets whose rows a statement has changed, while a cache follows the profiles'),
@@ -651,6 +653,7 @@ ALTER FUNCTION risk_factors SET jit = off;
 ALTER FUNCTION risk_reasons SET jit = off;
 ALTER FUNCTION score_wallets SET jit = off;
 ALTER FUNCTION explain_wallets SET jit = off;
+ALTER FUNCTION wallet_explanations SET jit = off;
 
 -- Internal tables -------------------------------------------------------------------------------
 -- Default privileges may have granted some.

@@ -1,11 +1,12 @@
 //! Upkeep by the sidecar: archives of partitions, work that cannot run inside a function, and
-//! schedules without pg_cron.
+//! schedules without pg_cron. What jobs read that follow changes.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack};
+use arx_tests::fixtures::TESTNET;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -217,4 +218,62 @@ fn schedules_run_without_pg_cron_and_their_outcome_is_recorded() {
     database
         .query("REASSIGN OWNED BY upkeep_other TO CURRENT_USER; DROP OWNED BY upkeep_other; DROP ROLE upkeep_other")
         .unwrap();
+}
+
+/// Jobs that follow changes, and what a cache asks at each pass; and whether scores are behind
+/// them, for which a session reads all labels once.
+const FOLLOWERS: [(&str, bool); 7] = [
+    ("SELECT arx.refresh_wallet_profiles()", false),
+    ("SELECT arx.refresh_daily_stats()", false),
+    ("SELECT arx.refresh_hourly_stats()", false),
+    ("SELECT arx.queue_risk_changes()", true),
+    ("SELECT count(*) FROM arx.check_wallet_alerts()", false),
+    ("SELECT count(*) FROM arx.rescreen_watchlists()", true),
+    ("SELECT count(*) FROM arx.changed_profiles(pg_current_snapshot(), now())", true),
+];
+
+#[test]
+fn what_follows_changes_reads_as_many_rows_as_have_changed() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("followers").unwrap();
+    let transfers = |hash: &str, count: u32, start: &str| {
+        format!(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             SELECT 'testnet', '{hash}' || n, n, timestamptz '{start}' + n * interval '1 minute', 'w' || n,
+                    'w' || n * 13 % 30011, 1 FROM generate_series(1, {count}) AS n"
+        )
+    };
+    database
+        .query(&format!(
+            "{TESTNET} SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-03-31'); {}",
+            transfers("old", 30_000, "2024-01-05")
+        ))
+        .unwrap();
+    for (follower, _) in FOLLOWERS {
+        database.query(follower).unwrap();
+    }
+    database
+        .query(
+            "INSERT INTO arx.address_labels (network, address, category, severity, source, label)
+             SELECT 'testnet', 'w' || n, 'exchange', 'low', 'test', 'x' FROM generate_series(20000, 30000) AS n;
+             INSERT INTO arx.watchlists (watchlist, network, address) SELECT 'all', 'testnet', 'w' || n FROM generate_series(20000, 30000) AS n",
+        )
+        .unwrap();
+    for (follower, _) in FOLLOWERS {
+        database.query(follower).unwrap();
+    }
+    database.query("CALL arx.refresh_risk_scores()").unwrap();
+    database.query("VACUUM ANALYZE").unwrap();
+    let reads = "SELECT string_agg(format('%s: %s', relid::regclass, rows), ', ')
+                   FROM (SELECT relid, seq_tup_read + coalesce(idx_tup_fetch, 0) AS rows
+                           FROM pg_stat_xact_all_tables WHERE schemaname = 'arx') AS t WHERE rows > 2000";
+    for changes in ["SELECT 1", &transfers("new", 3, "2024-03-05")] {
+        database.query(changes).unwrap();
+        for (follower, scores) in FOLLOWERS {
+            let but_labels = if scores { " AND relid <> 'arx.address_labels'::regclass" } else { "" };
+            let answer = database.query(&format!("BEGIN; {follower}; {reads}{but_labels}; COMMIT")).unwrap();
+            let of_tables = answer.lines().nth(1).unwrap_or_default();
+            assert_eq!(of_tables, "", "{follower} after {changes}");
+        }
+    }
 }

@@ -69,11 +69,13 @@ pub fn topic_reasons(bound: &BoundScorecard, facts: &WalletFacts<'_>) -> Vec<Top
 }
 
 fn by_topic(explanation: &Explanation<'_>) -> Vec<TopicReason> {
+    let topics: Vec<Topic> = explanation.lines.iter().map(topic_of).collect();
     let mut reasons: Vec<TopicReason> = Topic::ALL
         .into_iter()
         .filter_map(|topic| {
+            let with_topics = explanation.lines.iter().zip(&topics);
             let mut lines: Vec<&FactorLine<'_>> =
-                explanation.lines.iter().filter(|line| topic_of(line) == topic).collect();
+                with_topics.filter(|(_, of_line)| **of_line == topic).map(|(line, _)| line).collect();
             // The sort is stable: of equal weight, the scorecard's order decides.
             lines.sort_by_key(|line| Reverse(line.points.tenths().unsigned_abs()));
             let tenths: i32 = lines.iter().map(|line| line.points.tenths()).sum();

@@ -23,7 +23,7 @@ const MAX_ANNOTATION: usize = 64 * 1024;
 /// Names of factors of each family.
 const MAX_FAMILY_FACTORS: usize = 3;
 
-/// A wallet's risk: a row of `arx.explain_wallets()`.
+/// A wallet's risk: a row of `arx.wallet_explanations()`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Risk {
     #[schema(value_type = f64)]
@@ -166,7 +166,7 @@ const PROFILES: &str = r#"
                        'total_received', b.total_received::text,
                        'balance', (b.total_received - b.total_sent)::text, 'recipients', b.recipients,
                        'senders', b.senders, 'first', b.first_activity, 'last', b.last_activity)) END)::text,
-           (r.score * 10)::int, r.band::text, r.state::text, r.model_version::text, r.factors::text, r.reasons::text,
+           (r.score * 10)::int, r.band::text, r.state::text, r.model_version::text, r.factors, r.reasons,
            r.probability, r.coverage,
            COALESCE((SELECT jsonb_agg(jsonb_build_object(
                                 'category', l.category, 'kind', c.kind, 'severity', l.severity, 'label', l.label,
@@ -176,7 +176,7 @@ const PROFILES: &str = r#"
                       WHERE l.address = r.address AND l.network = $1 AND l.valid_from <= now() AND l.valid_to > now()),
                     '[]')::text,
            pg_current_snapshot()::text
-      FROM arx.explain_wallets($2, $1, max_factors => 12) AS r
+      FROM arx.wallet_explanations($2, $1, max_factors => 12) AS r
       LEFT JOIN arx.wallet_profiles AS p ON p.wallet_address = r.address AND p.network_type = $1
       LEFT JOIN arx.wallet_behaviour AS b ON b.wallet_address = r.address AND b.network_type = $1"#;
 

@@ -1,5 +1,8 @@
 //! The catalogue of features: each with its name, unit, formula and expected effect on risk.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use crate::risk::monotone::Monotone;
 
 /// Unit of a feature's values.
@@ -485,6 +488,8 @@ impl FeatureSpec {
     /// Returns the description of the feature with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
-        FEATURES.iter().find(|feature| feature.name == name)
+        static BY_NAME: LazyLock<HashMap<&'static str, &'static FeatureSpec>> =
+            LazyLock::new(|| FEATURES.iter().map(|feature| (feature.name, feature)).collect());
+        BY_NAME.get(name).copied()
     }
 }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use arx_core::graph::WalletId;
 use arx_core::risk::features::{Coverage, FeatureRow, LabelSufficiency, PREFETCH};
-use arx_core::risk::scorecard::{BoundScorecard, is_not_covered};
+use arx_core::risk::scorecard::{BoundScorecard, Points, is_not_covered};
 use arx_core::risk::{
-    CoverageConflict, Judgement, Override, RiskState, WalletFacts, affected_wallets, heaviest_reasons, judge,
+    CoverageConflict, Judgement, Override, Reason, RiskState, WalletFacts, affected_wallets, heaviest_reasons, judge,
     topic_reasons,
 };
 use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use serde::Serialize;
 
 use super::scorer::{ResolvedWallet, Scorer};
 use super::wallet::score_numeric;
@@ -190,32 +191,134 @@ fn explain_wallets(
     ErrorReport,
 > {
     call(|| {
-        let limit = optional_limit("max_factors", max_factors)?.unwrap_or(u64::MAX);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let rows = judge_each(addresses, network, as_of, move |wallet, known, scorecard, judgement| {
-            let Judgement { score, probability, band, state, coverage, missing } = judgement;
-            let json =
-                |error: serde_json::Error| SqlError::corrupt(format!("could not convert factors to JSON: {error}"));
-            let by_family = topic_reasons(scorecard, known).into_iter().map(|reason| {
-                let points = serde_json::to_value(reason.points)?;
-                Ok(serde_json::json!({
-                    "family": reason.topic.name(), "points": points, "reason": reason.sentence, "factors": reason.factors,
-                }))
-            });
-            Ok(ExplainedRow {
-                address: wallet.address.clone(),
-                score: score_numeric(score),
-                probability,
-                band: band.to_owned(),
-                state: state.as_str().to_owned(),
-                coverage,
-                model_version: scorecard.scorecard().version().to_owned(),
-                factors: JsonB(serde_json::to_value(heaviest_reasons(scorecard, known, limit)).map_err(json)?),
-                reasons: JsonB(by_family.collect::<Result<_, _>>().map_err(json)?),
-                reason: missing,
-            })
-        })?;
+        let rows = explain_each(addresses, network, as_of, max_factors)?.map(|wallet| ExplainedRow {
+            factors: JsonB(made(serde_json::to_value(&wallet.factors))),
+            reasons: JsonB(made(serde_json::to_value(&wallet.reasons))),
+            address: wallet.address,
+            score: wallet.score,
+            probability: wallet.probability,
+            band: wallet.band,
+            state: wallet.state,
+            coverage: wallet.coverage,
+            model_version: wallet.model_version,
+            reason: wallet.missing,
+        });
         Ok(TableIterator::new(rows.map(ExplainedRow::into_row)))
+    })
+}
+
+sql_row! {
+    struct ExplanationRow {
+        address: String,
+        score: SqlNumeric,
+        probability: Option<f64>,
+        band: String,
+        state: String,
+        coverage: f64,
+        model_version: String,
+        factors: String,
+        reasons: String,
+    }
+}
+
+/// Returns what [`explain_wallets`] does, at the present, for a caller who passes it on: to make
+/// `jsonb` of factors and reasons and to print it again takes longer than to compute them.
+#[pg_extern(stable, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn wallet_explanations(
+    addresses: Option<TextArray<'_>>,
+    network: Option<&str>,
+    max_factors: default!(Option<i32>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(address, String),
+            name!(score, SqlNumeric),
+            name!(probability, Option<f64>),
+            name!(band, String),
+            name!(state, String),
+            name!(coverage, f64),
+            name!(model_version, String),
+            name!(factors, String),
+            name!(reasons, String),
+        ),
+    >,
+    ErrorReport,
+> {
+    call(|| {
+        let rows = explain_each(addresses, network, None, max_factors)?.map(|wallet| ExplanationRow {
+            factors: made(serde_json::to_string(&wallet.factors)),
+            reasons: made(serde_json::to_string(&wallet.reasons)),
+            address: wallet.address,
+            score: wallet.score,
+            probability: wallet.probability,
+            band: wallet.band,
+            state: wallet.state,
+            coverage: wallet.coverage,
+            model_version: wallet.model_version,
+        });
+        Ok(TableIterator::new(rows.map(ExplanationRow::into_row)))
+    })
+}
+
+/// A wallet's score with its factors and reasons.
+struct Explained {
+    address: String,
+    score: SqlNumeric,
+    probability: Option<f64>,
+    band: String,
+    state: String,
+    coverage: f64,
+    model_version: String,
+    factors: Vec<Reason>,
+    reasons: Vec<FamilyReason>,
+    missing: Option<String>,
+}
+
+/// The part of a score of one family, as JSON shows it.
+#[derive(Serialize)]
+struct FamilyReason {
+    family: &'static str,
+    points: Points,
+    reason: String,
+    factors: Vec<String>,
+}
+
+/// Returns what was made of factors or reasons, or raises the error.
+fn made<J>(json: serde_json::Result<J>) -> J {
+    or_report(json.map_err(|error| SqlError::corrupt(format!("could not convert factors to JSON: {error}"))))
+}
+
+/// Explains wallets lazily.
+fn explain_each(
+    addresses: Option<TextArray<'_>>,
+    network: Option<&str>,
+    as_of: Option<TimestampWithTimeZone>,
+    max_factors: Option<i32>,
+) -> Result<impl Iterator<Item = Explained> + use<>, SqlError> {
+    let limit = optional_limit("max_factors", max_factors)?.unwrap_or(u64::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    judge_each(addresses, network, as_of, move |wallet, known, scorecard, judgement| {
+        let Judgement { score, probability, band, state, coverage, missing } = judgement;
+        let reasons = topic_reasons(scorecard, known).into_iter().map(|reason| FamilyReason {
+            family: reason.topic.name(),
+            points: reason.points,
+            reason: reason.sentence,
+            factors: reason.factors,
+        });
+        Ok(Explained {
+            address: wallet.address.clone(),
+            score: score_numeric(score),
+            probability,
+            band: band.to_owned(),
+            state: state.as_str().to_owned(),
+            coverage,
+            model_version: scorecard.scorecard().version().to_owned(),
+            factors: heaviest_reasons(scorecard, known, limit),
+            reasons: reasons.collect(),
+            missing,
+        })
     })
 }
 
