@@ -23,6 +23,9 @@ const SERVER: &str = "ClickHouse";
 
 const NAMES: SettingNames = SettingNames { roots: "clickhouse_root_file", certificate: "clickhouse_certificate_file" };
 
+/// Time limit for the first answer of a server, with the connection and the handshake before it.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
 /// Interval of probes of an idle connection, as for ClickHouse's client without TLS.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
@@ -117,7 +120,12 @@ pub(crate) async fn connect(server: &ClickHouseServer) -> Result<Connection, Sid
     if let Some(password) = &server.password {
         client = client.with_password(password.expose_secret());
     }
-    let version: String = match client.query("SELECT version()").fetch_one().await {
+    let answer = tokio::time::timeout(CONNECT_LIMIT, client.query("SELECT version()").fetch_one());
+    let Ok(answer) = answer.await else {
+        let source = format!("no answer within {} s", CONNECT_LIMIT.as_secs()).into();
+        return Err(SidecarError::Unreachable { server: SERVER, address, source });
+    };
+    let version: String = match answer {
         Err(source @ (clickhouse::error::Error::Network(_) | clickhouse::error::Error::TimedOut)) => {
             let problem = server.tls.as_ref().and_then(|_| TlsProblem::of_handshake(&source));
             return Err(match problem {
@@ -161,4 +169,29 @@ fn client(server: &ClickHouseServer) -> Result<Client, SidecarError> {
 
 fn is_local(url: &str) -> bool {
     ["://127.", "://localhost", "://[::1]"].iter().any(|local| url.contains(local))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_never_answers_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // The clock moves on while nothing else happens.
+        tokio::time::pause();
+        for (scheme, tls) in [("http", None), ("https", Some(ClientTls::verified(None, None)))] {
+            let server = ClickHouseServer {
+                url: format!("{scheme}://127.0.0.1:{port}"),
+                user: USER.into(),
+                password: None,
+                database: "arx".into(),
+                tls,
+            };
+            let error = connect(&server).await.err().unwrap();
+            assert!(matches!(&error, SidecarError::Unreachable { .. }), "{error}");
+            assert!(Chain(&error).to_string().contains("no answer within 10 s"), "{}", Chain(&error));
+        }
+    }
 }
