@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use secrecy::ExposeSecret;
-use tokio_postgres::config::SslMode as Negotiated;
+use tokio_postgres::config::{SslMode as Negotiated, SslNegotiation};
 use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -145,7 +145,12 @@ impl Route {
             return SidecarError::Postgres { doing: "connect", source: error };
         }
         let has_no_tls = std::error::Error::source(&error).is_some_and(|source| source.to_string() == NO_TLS);
-        let problem = if has_no_tls { Some(TlsProblem::Plain) } else { TlsProblem::of(&error) };
+        let is_direct = self.tls.is_some() && self.config.get_ssl_negotiation() == SslNegotiation::Direct;
+        let problem = match TlsProblem::of(&error) {
+            _ if has_no_tls => Some(TlsProblem::Plain),
+            None if is_direct && TlsProblem::is_end(&error) => Some(TlsProblem::NotDirect),
+            problem => problem,
+        };
         let (server, address) = (SERVER, self.address.clone());
         match problem {
             Some(problem) => SidecarError::Tls { server, address, detail: problem.explain(NAMES) },
@@ -223,8 +228,57 @@ pub(super) async fn connect(url: &PostgresUrl, attributes: SessionAttributes) ->
     }
 }
 
-/// Connects to one host, in the ways that `sslmode` allows.
+/// Connects to the first address of a host that can be used. The time limit concerns each of them,
+/// as for libpq, and so does `wanted`: any of them may be the primary.
 async fn connect_to_host(
+    url: &PostgresUrl,
+    options: &ConnectOptions,
+    index: usize,
+    host: &Host,
+    wanted: SessionAttributes,
+) -> Result<(Client, Route), SidecarError> {
+    connect_to_first(url, options, index, &addresses(host, options).await?, wanted).await
+}
+
+async fn connect_to_first(
+    url: &PostgresUrl,
+    options: &ConnectOptions,
+    index: usize,
+    addresses: &[Host],
+    wanted: SessionAttributes,
+) -> Result<(Client, Route), SidecarError> {
+    let mut reason = None;
+    for address in addresses {
+        match connect_to_address(url, options, index, address, wanted).await {
+            Ok(connected) => return Ok(connected),
+            // The reason of a server that answered is worth more.
+            Err(SidecarError::Unreachable { .. }) if reason.is_some() => {}
+            Err(error) => reason = Some(error),
+        }
+    }
+    Err(reason.unwrap_or_else(|| SidecarError::Configuration { detail: format!("{url} names no host") }))
+}
+
+/// Returns a host once for each of its addresses.
+async fn addresses(host: &Host, options: &ConnectOptions) -> Result<Vec<Host>, SidecarError> {
+    if host.is_socket() || host.number.is_some() {
+        return Ok(vec![host.clone()]);
+    }
+    let unreachable = |source| SidecarError::Unreachable { server: SERVER, address: host.to_string(), source };
+    let looking = tokio::net::lookup_host((host.name.as_str(), host.port));
+    let found = match tokio::time::timeout(options.socket_limit, looking).await {
+        Ok(found) => found.map_err(|error| unreachable(error.into()))?,
+        Err(elapsed) => return Err(unreachable(elapsed.into())),
+    };
+    let mut addresses: Vec<Host> = found.map(|address| Host { number: Some(address.ip()), ..host.clone() }).collect();
+    if options.is_random {
+        fastrand::shuffle(&mut addresses);
+    }
+    Ok(addresses)
+}
+
+/// Connects to one address, in the ways that `sslmode` allows.
+async fn connect_to_address(
     url: &PostgresUrl,
     options: &ConnectOptions,
     index: usize,
@@ -321,4 +375,70 @@ async fn check_session(client: &Client, route: &Route, wanted: SessionAttributes
         (false, false) => "a primary that takes writes",
     };
     Err(SidecarError::WrongSession { address: route.address.clone(), found, wanted: wanted.name() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Starts a server that answers every connection with these bytes, or with none at all.
+    async fn start(answer: &'static [u8]) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(answer).await;
+                open.push(stream);
+            }
+        });
+        port
+    }
+
+    /// The error of a server that is starting.
+    const STARTS: &[u8] = b"E\0\0\0\x1dSFATAL\0C57P03\0Mstarting\0\0";
+
+    fn options(text: &str) -> (PostgresUrl, ConnectOptions) {
+        let url = PostgresUrl::parse(text).unwrap();
+        let options = url.options().unwrap();
+        (url, options)
+    }
+
+    fn address(port: u16) -> Host {
+        Host { name: "db.test".into(), number: Some([127, 0, 0, 1].into()), port }
+    }
+
+    #[tokio::test]
+    async fn every_address_of_a_host_has_its_own_time_limit() {
+        let (url, options) = options("host=db.test user=me sslmode=disable connect_timeout=2");
+        let (silent, starting) = (start(b"").await, start(STARTS).await);
+        let started = Instant::now();
+        let addresses = [address(silent), address(starting), address(silent)];
+        let error = connect_to_first(&url, &options, 0, &addresses, SessionAttributes::Any).await.unwrap_err();
+        assert!(matches!(&error, SidecarError::Postgres { .. }), "{error}");
+        assert!(started.elapsed() > 2 * options.limit.unwrap(), "the last address was tried, too");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_and_numbers_and_sockets_are_not() {
+        let (_, options) = options("host=h");
+        let found = addresses(&Host { name: "localhost".into(), number: None, port: 7 }, &options).await.unwrap();
+        assert!(!found.is_empty());
+        for host in &found {
+            assert!(host.number.is_some_and(|number| number.is_loopback()), "{host:?}");
+            assert_eq!((&*host.name, host.port), ("localhost", 7));
+        }
+        for host in [address(7), Host { name: "/tmp".into(), number: None, port: 7 }] {
+            assert_eq!(addresses(&host, &options).await.unwrap(), [host]);
+        }
+        let missing = Host { name: "missing.invalid".into(), number: None, port: 7 };
+        let error = addresses(&missing, &options).await.unwrap_err();
+        assert!(matches!(&error, SidecarError::Unreachable { .. }), "{error}");
+    }
 }

@@ -26,6 +26,8 @@ pub(crate) struct SettingNames {
 pub(crate) enum TlsProblem {
     /// The server answers without TLS.
     Plain,
+    /// PostgreSQL ends the connection at a handshake that it was not asked for.
+    NotDirect,
     /// The server accepts a connection, and does not answer the handshake.
     Silent,
     UnknownAuthority,
@@ -61,7 +63,14 @@ impl TlsProblem {
     /// Does the same for an error of connecting: a server that ends the connection instead of
     /// answering has no TLS.
     pub(crate) fn of_handshake(error: &(dyn Error + 'static)) -> Option<Self> {
-        Self::of(error).or_else(|| has_end(error).then_some(Self::Plain))
+        Self::of(error).or_else(|| Self::is_end(error).then_some(Self::Plain))
+    }
+
+    /// Returns whether the server ended the connection.
+    pub(crate) fn is_end(error: &(dyn Error + 'static)) -> bool {
+        causes(error)
+            .filter_map(|error| error.downcast_ref::<std::io::Error>())
+            .any(|error| matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset))
     }
 
     /// Returns whether an error of connecting without TLS is one that servers with TLS cause: they
@@ -70,7 +79,7 @@ impl TlsProblem {
         let is_of_http = |text: String| {
             text.contains("invalid HTTP version") || text.contains("connection closed before message completed")
         };
-        has_end(error) || causes(error).any(|cause| is_of_http(cause.to_string()))
+        Self::is_end(error) || causes(error).any(|cause| is_of_http(cause.to_string()))
     }
 
     fn from_rustls(error: &rustls::Error) -> Self {
@@ -139,6 +148,7 @@ impl TlsProblem {
                             connect without it"
                     .into()
             }
+            Self::NotDirect => "use sslnegotiation=postgres for a server before version 17".into(),
             Self::UnknownAuthority => format!("name the certificate of its authority with {roots}"),
             Self::SelfSigned => format!("sign the server's certificate by an authority, and name that with {roots}"),
             Self::Expired(_) => "renew the server's certificate".into(),
@@ -162,6 +172,7 @@ impl fmt::Display for TlsProblem {
         let since = |date: &Option<String>| date.as_ref().map_or_else(String::new, |date| format!(" (at {date})"));
         match self {
             Self::Plain => f.write_str("the server has no TLS"),
+            Self::NotDirect => f.write_str("the server ends the connection instead of a direct handshake"),
             Self::Silent => f.write_str("the server does not answer the handshake, as one that has no TLS"),
             Self::UnknownAuthority => f.write_str("the server's certificate was signed by an unknown authority"),
             Self::SelfSigned => f.write_str("the server's certificate is self-signed, or one of an authority"),
@@ -193,12 +204,6 @@ fn plain_name(listed: &str) -> Option<String> {
     let name = inner.strip_suffix(')')?.trim_matches('"');
     // The server wrote it.
     Some(name.chars().map(|letter| if letter.is_ascii_graphic() { letter } else { '?' }).collect())
-}
-
-fn has_end(error: &(dyn Error + 'static)) -> bool {
-    causes(error)
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset))
 }
 
 /// Returns an error and its causes, also those that `source()` skips: an I/O error begins with the
