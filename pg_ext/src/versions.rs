@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code, reason = "reads the server's structures")]
 
+use std::ffi::c_int;
+
 use pgrx::pg_sys;
 
 /// The privilege SELECT. Privileges have 32 bits in PostgreSQL 15, and 64 since 16.
@@ -53,4 +55,21 @@ pub(crate) unsafe fn index_beginscan(
     #[cfg(feature = "pg18")]
     let scan = unsafe { pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), keys, 0) };
     scan
+}
+
+/// Sets the handler of a signal.
+///
+/// # Safety
+/// The handler may be called at any time from now on.
+pub(crate) unsafe fn handle_signal(signal: c_int, handler: pg_sys::pqsigfunc) {
+    // SAFETY: As the caller promises; the former handler is not needed.
+    #[cfg(not(feature = "pg18"))]
+    unsafe {
+        pg_sys::pqsignal(signal, handler);
+    }
+    // SAFETY: As the caller promises; since 18, backends have a function of their own.
+    #[cfg(feature = "pg18")]
+    unsafe {
+        pg_sys::pqsignal_be(signal, handler);
+    }
 }

@@ -18,6 +18,7 @@ use super::{Location, refresh};
 use crate::error::or_report;
 use crate::guc;
 use crate::table_owner::{Purpose, as_table_owner};
+use crate::versions::handle_signal;
 
 // The server's handler itself, not pgrx's wrapper of it.
 unsafe extern "C-unwind" {
@@ -94,10 +95,7 @@ fn copy(text: &CStr, field: &mut [c_char]) {
 pub(crate) extern "C-unwind" fn arx_graph_builder(database: pg_sys::Datum) {
     // SAFETY: The start of a worker's process, in the order that the server prescribes.
     unsafe {
-        #[cfg(not(feature = "pg18"))]
-        pg_sys::pqsignal(libc::SIGTERM, Some(die));
-        #[cfg(feature = "pg18")]
-        pg_sys::pqsignal_be(libc::SIGTERM, Some(die));
+        handle_signal(libc::SIGTERM, Some(die));
         pg_sys::BackgroundWorkerUnblockSignals();
         let database = pg_sys::Oid::from(database.value() as u32);
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
