@@ -1,6 +1,7 @@
 //! TLS of the sidecar with real servers and a throw-away authority: a right certificate works, and
 //! errors name what is wrong with another one.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -187,6 +188,10 @@ fn postgresql_is_verified_as_the_address_says() {
     ];
     let (_, text) = sidecar(&database, &variables, &["status"]);
     assert!(is_up(&text), "{text}");
+    // Either half of an address in the environment.
+    let url = server.url(&database, "sslmode=verify-ca");
+    let (_, text) = sidecar(&database, &[("ARX_POSTGRES_URL", &url), ("PGSSLROOTCERT", &ca)], &["status"]);
+    assert!(is_up(&text), "{text}");
 }
 
 #[test]
@@ -235,8 +240,19 @@ fn postgresql_may_ask_for_a_certificate_and_for_channel_binding() {
         assert!(text.contains(expected), "{certificate}, {key}: {text}");
         assert!(!text.contains("PRIVATE KEY"), "{text}");
     }
+    let key = certificates.folder.path().join("client.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let text = with("client.crt", "client.key");
+    assert!(text.contains("may access the key") && text.contains("client.key; run chmod 600"), "{text}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(with("client.crt", "client.key").contains("feed: never ran"));
     let text = connect("");
     assert!(text.contains("valid client certificate"), "{text}");
+    // Before version 17, PostgreSQL ends a connection that begins with a handshake.
+    if server.query("SHOW server_version_num").parse::<u32>().unwrap() < 170_000 {
+        let text = connect("sslnegotiation=direct");
+        assert!(text.contains("sslnegotiation=postgres"), "{text}");
+    }
     // A list of revoked certificates on this side.
     server.use_hba("hostssl all all all trust");
     let right = certificates.right();

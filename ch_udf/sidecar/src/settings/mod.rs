@@ -264,9 +264,12 @@ impl Settings {
             file.as_deref().map(|file| read_password(setting, file)).transpose()
         };
         let password = read("postgres_password_file", &self.postgres_password_file)?;
-        self.postgres_url.complete(&environment.libpq, password.as_ref(), !names_postgres)?;
+        let (libpq, password) = (&environment.libpq, password.as_ref());
+        self.postgres_url
+            .complete(libpq, password, !names_postgres)
+            .map_err(|error| of_setting("postgres_url", error))?;
         if let Some(url) = &mut self.postgres_read_url {
-            url.complete(&environment.libpq, password.as_ref(), false)?;
+            url.complete(libpq, password, false).map_err(|error| of_setting("postgres_read_url", error))?;
         }
         if self.clickhouse_password.is_none() {
             self.clickhouse_password = read("clickhouse_password_file", &self.clickhouse_password_file)?;
@@ -419,8 +422,16 @@ impl Settings {
     }
 }
 
+/// Names the setting of an address that cannot be used.
+fn of_setting(name: &str, error: SidecarError) -> SidecarError {
+    match error {
+        SidecarError::Configuration { detail } => SidecarError::Configuration { detail: format!("{name}: {detail}") },
+        error => error,
+    }
+}
+
 fn identity(certificate: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<Identity> {
-    Some(Identity { certificate: certificate.clone()?, key: key.clone()? })
+    Some(Identity { certificate: certificate.clone()?, key: key.clone()?, is_strict: false })
 }
 
 #[cfg(test)]
@@ -584,5 +595,18 @@ mod tests {
         );
         let settings = load(&[("ARX_POSTGRES_PASSWORD_FILE", file("postgres", "of a file"))]);
         assert_eq!(postgres(&settings.postgres_url).as_deref(), Some("of a file"));
+    }
+    #[test]
+    fn an_address_that_cannot_be_used_is_named_and_not_shown() {
+        for (name, setting) in
+            [("ARX_POSTGRES_URL", "postgres_url: "), ("ARX_POSTGRES_READ_URL", "postgres_read_url: ")]
+        {
+            let environment = Environment::read(|variable| {
+                (variable == name).then(|| "postgresql://u:s3cr3t@h/x?sslmode=verify-ca".to_owned())
+            });
+            let error = Settings::load(None, &environment, &Overrides::default()).unwrap_err().to_string();
+            assert!(error.contains(setting) && error.contains("sslrootcert must be"), "{error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject;
@@ -30,6 +30,8 @@ pub(crate) enum FileError {
     Invalid { what: &'static str, path: PathBuf, detail: String },
     #[error("the key in {path} is encrypted; decrypt it with `openssl pkey -in {path} -out KEY`")]
     Encrypted { path: PathBuf },
+    #[error("other users of this machine may access the key in {path}; run chmod 600")]
+    Exposed { path: PathBuf },
     #[error("{subject} cannot be used for TLS: {detail}")]
     Unusable { subject: String, detail: String },
     #[error("the operating system has no certificates of authorities; name a file of them")]
@@ -92,7 +94,12 @@ pub(super) fn read_identity(
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), FileError> {
     let chain = read_certificates("certificate", &identity.certificate)?;
     let path = &identity.key;
-    warn_of_readers(path);
+    if is_exposed(path) {
+        if identity.is_strict {
+            return Err(FileError::Exposed { path: path.clone() });
+        }
+        tracing::warn!(file = %path.display(), "other users of this machine may access this key; run chmod 600");
+    }
     let text = read_pem("key", path)?;
     if contains(text.expose_secret(), b"ENCRYPTED") {
         return Err(FileError::Encrypted { path: path.clone() });
@@ -106,11 +113,32 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-/// Reports a key that every user of the machine can read.
-fn warn_of_readers(path: &Path) {
+/// Returns whether others may access a key, by libpq's rule: the group may read one of root's.
+fn is_exposed(path: &Path) -> bool {
     // A file that does not exist is reported when it is read.
-    let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
-    if mode & 0o007 != 0 {
-        tracing::warn!(file = %path.display(), "all users of this machine can access this key; run chmod 600");
+    std::fs::metadata(path).is_ok_and(|metadata| {
+        let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+        metadata.permissions().mode() & forbidden != 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_exposed_where_libpq_refuses_it() {
+        let key = tempfile::NamedTempFile::new().unwrap();
+        let is_exposed = |mode| {
+            std::fs::set_permissions(key.path(), Permissions::from_mode(mode)).unwrap();
+            is_exposed(key.path())
+        };
+        for (mode, expected) in [(0o600, false), (0o400, false), (0o620, true), (0o604, true), (0o644, true)] {
+            assert_eq!(is_exposed(mode), expected, "{mode:o}");
+        }
+        let is_of_root = std::fs::metadata(key.path()).unwrap().uid() == 0;
+        assert_eq!(is_exposed(0o640), !is_of_root);
     }
 }

@@ -43,6 +43,8 @@ pub(crate) enum Check {
 pub(crate) struct Identity {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+    /// True if a key that others may access is refused, as libpq does; otherwise it is reported.
+    pub(crate) is_strict: bool,
 }
 
 /// The TLS of a client.

@@ -233,6 +233,10 @@ fn value(text: &str) -> Result<(String, &str), ConninfoError> {
 }
 
 fn decoded(text: &str) -> Result<String, ConninfoError> {
+    let is_code = |rest: &str| rest.as_bytes().iter().take(2).filter(|byte| byte.is_ascii_hexdigit()).count() == 2;
+    if !text.split('%').skip(1).all(is_code) {
+        return Err(ConninfoError::Form);
+    }
     let bytes = percent_encoding::percent_decode_str(text);
     let text = bytes.decode_utf8().map_err(|_| ConninfoError::Form)?.into_owned();
     // No value of the protocol can contain it.
@@ -280,6 +284,9 @@ mod tests {
             "postgresql://h?x",
             "postgresql://h/%ff",
             "postgresql://h/%00",
+            "postgresql://u:50%@h/x",
+            "postgresql://u:p%zz@h/x",
+            "postgresql://u:p%4@h/x",
         ] {
             assert_eq!(Conninfo::parse(text).unwrap_err(), ConninfoError::Form, "{text}");
         }

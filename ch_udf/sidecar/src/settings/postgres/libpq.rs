@@ -141,10 +141,13 @@ fn defined_service(text: &str, name: &str) -> Result<Option<Conninfo>, usize> {
         }
         let Some(definition) = &mut found else { continue };
         let (keyword, value) = line.split_once('=').ok_or(index + 1)?;
+        let mut pair = Conninfo::default();
         // A definition that names a service, or LDAP, would have to be followed.
-        if keyword.trim() == "service" || definition.set(keyword.trim(), value.trim().to_owned()).is_err() {
+        if keyword.trim() == "service" || pair.set(keyword.trim(), value.trim().to_owned()).is_err() {
             return Err(index + 1);
         }
+        // As for libpq, the first of two lines counts here, and in a string the last.
+        definition.fill_from(&pair);
     }
     Ok(found)
 }
@@ -231,7 +234,11 @@ mod tests {
     fn a_service_gives_what_the_string_leaves_open_and_the_environment_the_rest() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("services");
-        std::fs::write(&file, "# ours\n[other]\nhost=no\n\n[mine]\nhost = db\nport=7\nsslmode=require\n").unwrap();
+        std::fs::write(
+            &file,
+            "# ours\n[other]\nhost=no\n\n[mine]\nhost = db\nport=7\nsslmode=require\nsslmode=disable\n",
+        )
+        .unwrap();
         let libpq = Libpq::read(|name| match name {
             "PGSERVICEFILE" => Some(file.display().to_string()),
             "PGPORT" => Some("9".into()),

@@ -40,14 +40,13 @@ pub(crate) struct PostgresUrl {
 }
 
 impl PostgresUrl {
-    /// Parses an address as a user gives it.
+    /// Parses an address as a user gives it. Its values are checked by [`Self::complete`], because
+    /// those that are missing may come from a service, the environment or the user's folder.
     ///
     /// # Errors
     /// [`InvalidAddress`].
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidAddress> {
-        let url = Self::of(Conninfo::parse(text).map_err(InvalidAddress)?);
-        ConnectOptions::new(&url.given, None, None).map_err(InvalidAddress)?;
-        Ok(url)
+        Conninfo::parse(text).map(Self::of).map_err(InvalidAddress)
     }
 
     /// Takes an address of the source code.
@@ -228,6 +227,35 @@ mod tests {
         url.complete(&libpq(&[("PGPASSFILE", path.to_str().unwrap())]), None, false).unwrap();
         let found: Vec<_> = (0..3).map(|host| password(&url, host)).collect();
         assert_eq!(found, [Some("one".to_owned()), Some("two".to_owned()), None]);
+    }
+
+    #[test]
+    fn the_environment_and_the_home_folder_may_give_the_other_half_of_an_address() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(".postgresql");
+        std::fs::create_dir(&folder).unwrap();
+        let completed = |text: &str, name: &str, value: &str| {
+            let mut url = PostgresUrl::parse(text).unwrap();
+            url.complete(&libpq(&[(name, value), ("HOME", home.path().to_str().unwrap())]), None, false)?;
+            url.options()
+        };
+        for (text, name, value) in [
+            ("host=h sslmode=verify-ca", "PGSSLROOTCERT", "r"),
+            ("host=h sslcert=c", "PGSSLKEY", "k"),
+            ("host=h sslnegotiation=direct", "PGSSLMODE", "require"),
+            ("port=1,2", "PGHOST", "a,b"),
+            ("hostaddr=127.0.0.1,::1", "PGHOST", "a,b"),
+        ] {
+            completed(text, name, value).unwrap();
+            let error = completed(text, "PGAPPNAME", "").err().map(|error| error.to_string());
+            assert!(text.starts_with("hostaddr") || error.is_some_and(|text| text.contains(" must be ")), "{text}");
+        }
+        std::fs::write(folder.join("root.crt"), "").unwrap();
+        let found = completed("host=h sslmode=verify-ca", "PGAPPNAME", "").unwrap().tls.roots_file().map(PathBuf::from);
+        assert_eq!(found, Some(folder.join("root.crt")));
+        // A value that no other can complete.
+        let error = completed("host=h sslmode=s3cr3t", "PGSSLMODE", "require").unwrap_err().to_string();
+        assert!(error.contains("sslmode must be") && !error.contains("s3cr3t"), "{error}");
     }
 
     #[test]

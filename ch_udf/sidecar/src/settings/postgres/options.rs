@@ -15,6 +15,9 @@ const SOCKETS: &str = "/var/run/postgresql";
 
 const DEFAULT_PORT: u16 = 5432;
 
+/// The value of `sslrootcert` for the authorities of the operating system.
+const SYSTEM_ROOTS: &str = "system";
+
 /// Time limit for a socket where nothing states one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -116,11 +119,14 @@ impl ConnectOptions {
     /// # Errors
     /// [`ConninfoError::Value`] naming the keyword.
     pub(super) fn new(given: &Conninfo, home: Option<&Path>, user: Option<&str>) -> Result<Self, ConninfoError> {
-        let (mode, tls) = tls(given, home)?;
+        let (hosts, mode) = (hosts(given)?, mode(given)?);
+        // Files of TLS have no meaning for sockets of this machine.
+        let is_local = hosts.iter().all(Host::is_socket);
+        let tls = tls(given, home, if is_local { SslMode::Disable } else { mode })?;
         let limit = seconds(given, "connect_timeout")?.map(|limit| limit.max(Duration::from_secs(2)));
         let user = given.get("user").or(user).map(str::to_owned);
         let options = Self {
-            hosts: hosts(given)?,
+            hosts,
             is_random: word(given, "load_balance_hosts", "disable or random", &[("disable", false), ("random", true)])?
                 .unwrap_or(false),
             attributes: word(
@@ -174,8 +180,8 @@ impl ConnectOptions {
     }
 }
 
-/// Reads `sslmode` and the files of TLS.
-fn tls(given: &Conninfo, home: Option<&Path>) -> Result<(SslMode, ClientTls), ConninfoError> {
+/// Reads `sslmode`.
+fn mode(given: &Conninfo) -> Result<SslMode, ConninfoError> {
     let modes = [
         ("disable", SslMode::Disable),
         ("allow", SslMode::Allow),
@@ -185,21 +191,28 @@ fn tls(given: &Conninfo, home: Option<&Path>) -> Result<(SslMode, ClientTls), Co
         ("verify-full", SslMode::VerifyFull),
     ];
     let allowed = "disable, allow, prefer, require, verify-ca or verify-full";
-    let mode = word(given, "sslmode", allowed, &modes)?;
+    // As for libpq: with the authorities of the whole world, only the name distinguishes servers.
+    let is_system = given.get("sslrootcert") == Some(SYSTEM_ROOTS);
+    match word(given, "sslmode", allowed, &modes)? {
+        None if is_system => Ok(SslMode::VerifyFull),
+        Some(mode) if is_system && !matches!(mode, SslMode::VerifyFull | SslMode::Disable) => {
+            Err(ConninfoError::Value { keyword: "sslmode", allowed: "verify-full with sslrootcert=system" })
+        }
+        mode => Ok(mode.unwrap_or(SslMode::Prefer)),
+    }
+}
+
+/// Reads what TLS needs in a mode.
+fn tls(given: &Conninfo, home: Option<&Path>, mode: SslMode) -> Result<ClientTls, ConninfoError> {
+    let versions = versions(given)?;
+    let names_host = word(given, "sslsni", "0 or 1", &[("0", false), ("1", true)])?.unwrap_or(true);
+    if mode == SslMode::Disable {
+        return Ok(ClientTls { check: Check::Nothing, identity: None, revoked: None, versions, names_host });
+    }
     let file = |keyword, name| given.get(keyword).map(PathBuf::from).or_else(|| default_file(home, name));
     let roots = match given.get("sslrootcert") {
-        Some("system") => Some(Roots::Platform),
+        Some(SYSTEM_ROOTS) => Some(Roots::Platform),
         _ => file("sslrootcert", "root.crt").map(Roots::File),
-    };
-    // As for libpq: with the authorities of the whole world, only the name distinguishes servers.
-    let is_system = roots == Some(Roots::Platform);
-    let mode = match mode {
-        None if is_system => SslMode::VerifyFull,
-        Some(mode) if is_system && !matches!(mode, SslMode::VerifyFull | SslMode::Disable) => {
-            let allowed = "verify-full with sslrootcert=system";
-            return Err(ConninfoError::Value { keyword: "sslmode", allowed });
-        }
-        mode => mode.unwrap_or(SslMode::Prefer),
     };
     let check = match (mode, roots) {
         (SslMode::VerifyFull, roots) => Check::Host(roots.unwrap_or(Roots::Platform)),
@@ -212,25 +225,31 @@ fn tls(given: &Conninfo, home: Option<&Path>) -> Result<(SslMode, ClientTls), Co
     };
     let certificate = file("sslcert", "postgresql.crt");
     let identity = match (certificate, file("sslkey", "postgresql.key")) {
-        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
-        (Some(_), None) => return Err(ConninfoError::Value { keyword: "sslkey", allowed: "the key of sslcert" }),
+        (Some(certificate), Some(key)) => Some(Identity { certificate, key, is_strict: true }),
+        (Some(_), None) => {
+            let allowed = "the key of sslcert, or of ~/.postgresql/postgresql.crt";
+            return Err(ConninfoError::Value { keyword: "sslkey", allowed });
+        }
         (None, _) => None,
     };
+    let revoked = file("sslcrl", "root.crl").filter(|_| check != Check::Nothing);
+    Ok(ClientTls { check, identity, revoked, versions, names_host })
+}
+
+/// Reads the versions of TLS that may be used.
+fn versions(given: &Conninfo) -> Result<Versions, ConninfoError> {
     let versions = [("TLSv1", 1), ("TLSv1.1", 1), ("TLSv1.2", 2), ("TLSv1.3", 3)];
     let lowest = word(given, "ssl_min_protocol_version", "TLSv1.2 or TLSv1.3", &versions)?.unwrap_or(2);
     let highest = word(given, "ssl_max_protocol_version", "TLSv1.2 or TLSv1.3", &versions)?.unwrap_or(3);
-    let versions = match (lowest.max(2), highest) {
-        (2, 3) => Versions::Any,
-        (2, 2) => Versions::Only12,
-        (3, 3) => Versions::Only13,
+    match (lowest.max(2), highest) {
+        (2, 3) => Ok(Versions::Any),
+        (2, 2) => Ok(Versions::Only12),
+        (3, 3) => Ok(Versions::Only13),
         _ => {
             let allowed = "at least ssl_min_protocol_version, and TLSv1.2";
-            return Err(ConninfoError::Value { keyword: "ssl_max_protocol_version", allowed });
+            Err(ConninfoError::Value { keyword: "ssl_max_protocol_version", allowed })
         }
-    };
-    let names_host = word(given, "sslsni", "0 or 1", &[("0", false), ("1", true)])?.unwrap_or(true);
-    let revoked = file("sslcrl", "root.crl").filter(|_| check != Check::Nothing);
-    Ok((mode, ClientTls { check, identity, revoked, versions, names_host }))
+    }
 }
 
 /// Pairs hosts, numbers and ports, as libpq does.
@@ -341,19 +360,40 @@ mod tests {
         assert_eq!(check("host=h").unwrap(), (SslMode::Prefer, Check::Nothing));
         assert_eq!(check("host=h sslmode=require").unwrap(), (SslMode::Require, Check::Nothing));
         // A file of authorities is never ignored.
-        assert_eq!(check("sslmode=require sslrootcert=r").unwrap(), (SslMode::Require, Check::Authority(file())));
-        assert_eq!(check("sslmode=verify-ca sslrootcert=r").unwrap(), (SslMode::VerifyCa, Check::Authority(file())));
-        assert_eq!(check("sslmode=verify-full sslrootcert=r").unwrap(), (SslMode::VerifyFull, Check::Host(file())));
+        assert_eq!(
+            check("host=h sslmode=require sslrootcert=r").unwrap(),
+            (SslMode::Require, Check::Authority(file()))
+        );
+        assert_eq!(
+            check("host=h sslmode=verify-ca sslrootcert=r").unwrap(),
+            (SslMode::VerifyCa, Check::Authority(file()))
+        );
+        assert_eq!(
+            check("host=h sslmode=verify-full sslrootcert=r").unwrap(),
+            (SslMode::VerifyFull, Check::Host(file()))
+        );
         let platform = (SslMode::VerifyFull, Check::Host(Roots::Platform));
-        assert_eq!(check("sslmode=verify-full").unwrap(), platform);
-        assert_eq!(check("sslrootcert=system").unwrap(), platform);
+        assert_eq!(check("host=h sslmode=verify-full").unwrap(), platform);
+        assert_eq!(check("host=h sslrootcert=system").unwrap(), platform);
         assert!(check("sslmode=require sslrootcert=system").unwrap_err().contains("verify-full"));
-        assert!(check("sslmode=verify-ca").unwrap_err().contains("sslrootcert"));
+        assert!(check("host=h sslmode=verify-ca").unwrap_err().contains("sslrootcert"));
         assert!(check("sslmode=on").unwrap_err().contains("verify-full"));
-        assert!(check("sslcert=c").unwrap_err().contains("sslkey"));
+        assert!(check("host=h sslcert=c").unwrap_err().contains("sslkey"));
         assert!(check("sslnegotiation=direct").unwrap_err().contains("sslmode"));
         assert!(check("gssencmode=require").unwrap_err().contains("GSSAPI"));
         assert!(check("ssl_max_protocol_version=TLSv1.1").unwrap_err().contains("TLSv1.2"));
+    }
+
+    #[test]
+    fn files_of_tls_have_no_meaning_where_it_is_not_used() {
+        let tls = |text: &str| options(text).unwrap().tls;
+        for text in ["host=h sslmode=disable", "host=/tmp sslmode=verify-ca", "host=/tmp,/run", "dbname=x"] {
+            let tls = tls(&format!("{text} sslcert=c"));
+            assert_eq!((tls.check, tls.identity), (Check::Nothing, None), "{text}");
+        }
+        assert!(options("host=/tmp,h sslcert=c").unwrap_err().contains("sslkey"));
+        assert!(options("host=/tmp sslmode=require sslnegotiation=direct").is_ok());
+        assert!(options("host=/tmp ssl_max_protocol_version=3").unwrap_err().contains("TLSv1.3"));
     }
 
     #[test]
