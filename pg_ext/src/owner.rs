@@ -19,13 +19,15 @@ use crate::spi;
 use crate::subtransaction::attempt;
 
 /// Settings under which work is done as an owner. Names are looked up in the system catalog first,
-/// times are printed unambiguously, and a policy that would hide rows is an error.
-const SETTINGS: [(&CStr, &CStr); 5] = [
+/// times are printed unambiguously, a policy that would hide rows is an error, and relations are
+/// created where their parent is.
+const SETTINGS: [(&CStr, &CStr); 6] = [
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"row_security", c"off"),
     (c"datestyle", c"ISO, YMD"),
     (c"timezone", c"UTC"),
     (c"jit", c"off"),
+    (c"default_tablespace", c""),
 ];
 
 /// Longest wait for a lock in one attempt, however long the caller's `lock_timeout` is: later

@@ -22,9 +22,11 @@ const GAP_STEP: TimeDelta = TimeDelta::minutes(15);
 /// Meaning of the values of a partition key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Axis {
-    /// A column of type timestamptz, or timestamp in UTC.
+    /// A column of type timestamptz.
     Timestamp,
-    /// A column of type date.
+    /// A column of type timestamp: times of the clock of a zone, as if they were in UTC.
+    Local,
+    /// A column of type date: days of a zone.
     Date,
     /// An integer that counts seconds since 1970.
     Seconds,
@@ -38,7 +40,7 @@ impl Axis {
     /// Returns the microseconds of a unit of the key, `None` if it is not a time.
     const fn micros(self) -> Option<i64> {
         match self {
-            Self::Timestamp | Self::Date => Some(1),
+            Self::Timestamp | Self::Local | Self::Date => Some(1),
             Self::Milliseconds => Some(1_000),
             Self::Seconds => Some(1_000_000),
             Self::Number => None,
@@ -66,15 +68,26 @@ impl Cell {
     pub const fn to(self) -> Key {
         self.to
     }
+
+    /// Returns true if no key of the column lies behind it.
+    #[must_use]
+    pub const fn is_last(self) -> bool {
+        self.to == Key::MAX
+    }
 }
 
 /// The ranges that partitions of a table have. Cells of calendar units begin at midnight of the
-/// time zone; weeks begin on Monday, hours at full hours of UTC.
+/// time zone; weeks begin on Monday, hours at full hours of UTC. Cells at the ends of the column's
+/// type have no bound there: see [`Grid::within`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Grid {
     axis: Axis,
     interval: Interval,
     zone: Tz,
+    /// The zone whose clock the column shows.
+    clock: Tz,
+    /// The least and the greatest key that the column can hold.
+    extent: (Key, Key),
 }
 
 impl Grid {
@@ -89,9 +102,25 @@ impl Grid {
         if axis == Axis::Date && matches!(interval, Interval::Minutes(_)) {
             return Err(PartitionError::IntervalTooShort { interval });
         }
-        // The days of a column of dates have no time zone.
-        let zone = if matches!(axis, Axis::Date | Axis::Number) { Tz::UTC } else { zone };
-        Ok(Self { axis, interval, zone })
+        // Keys that are times of a clock are divided as that clock shows them.
+        let (zone, clock) = match axis {
+            Axis::Timestamp | Axis::Seconds | Axis::Milliseconds => (zone, Tz::UTC),
+            Axis::Local | Axis::Date | Axis::Number => (Tz::UTC, zone),
+        };
+        Ok(Self { axis, interval, zone, clock, extent: (Key::MIN, Key::MAX) })
+    }
+
+    /// Limits the keys to those of a narrower integer type, both included. A cell that reaches
+    /// beyond them begins at [`Key::MIN`], or ends at [`Key::MAX`]: it has no bound there.
+    #[must_use]
+    pub const fn within(self, least: Key, greatest: Key) -> Self {
+        Self { extent: (least, greatest), ..self }
+    }
+
+    /// Returns the least and the greatest key that the column can hold.
+    #[must_use]
+    pub const fn extent(&self) -> (Key, Key) {
+        self.extent
     }
 
     /// Parses an age on the axis of the grid.
@@ -126,7 +155,7 @@ impl Grid {
     /// Returns the cell after another one, `None` after the last.
     #[must_use]
     pub fn next(&self, cell: Cell) -> Option<Cell> {
-        self.find_cell(cell.to)
+        if cell.is_last() { None } else { self.find_cell(cell.to) }
     }
 
     /// Returns the key that lies an age before a cell. `None` is before every key.
@@ -142,7 +171,7 @@ impl Grid {
                 self.midnight(self.local(time).checked_sub_days(Days::new(u64::from(days)))?)
             }
             (Interval::Minutes(minutes), Some(time)) => {
-                self.key(time.checked_sub_signed(TimeDelta::minutes(i64::from(minutes)))?)
+                self.key_of(time.checked_sub_signed(TimeDelta::minutes(i64::from(minutes)))?)
             }
             (Interval::Number(_), Some(_)) | (_, None) => None,
         }
@@ -151,7 +180,7 @@ impl Grid {
     /// Returns true if a range is exactly one cell.
     #[must_use]
     pub fn is_cell(&self, from: Key, to: Key) -> bool {
-        self.find_cell(from).is_some_and(|cell| (cell.from, cell.to) == (from, to))
+        self.find_cell(from.max(self.extent.0)).is_some_and(|cell| (cell.from, cell.to) == (from, to))
     }
 
     /// Returns the number of cells from that of one key to that of another.
@@ -163,13 +192,18 @@ impl Grid {
         Ok(u64::try_from(last.index.saturating_sub(first.index)).unwrap_or(0).saturating_add(1))
     }
 
-    /// Returns the key of a time, `None` if keys are no times.
+    /// Returns the key of an instant, `None` if keys are no times.
     #[must_use]
-    pub fn key(&self, time: DateTime<Utc>) -> Option<Key> {
+    pub fn key(&self, instant: DateTime<Utc>) -> Option<Key> {
+        self.key_of(instant.with_timezone(&self.clock).naive_local().and_utc())
+    }
+
+    fn key_of(&self, time: DateTime<Utc>) -> Option<Key> {
         self.axis.micros().map(|unit| time.timestamp_micros().div_euclid(unit))
     }
 
-    /// Returns the time of a key, `None` if keys are no times or the time cannot be computed with.
+    /// Returns the time of a key, of a clock as if it were UTC; `None` if keys are no times or the
+    /// time cannot be computed with.
     #[must_use]
     pub fn time(&self, key: Key) -> Option<DateTime<Utc>> {
         DateTime::from_timestamp_micros(key.checked_mul(self.axis.micros()?)?)
@@ -182,8 +216,19 @@ impl Grid {
         match (self.axis, self.time(key)) {
             // Not %Y, which puts a sign before years of five digits.
             (Axis::Timestamp, Some(time)) => format!("{:04}{}", time.year(), time.format("-%m-%d %H:%M:%S%.f+00")),
+            (Axis::Local, Some(time)) => format!("{:04}{}", time.year(), time.format("-%m-%d %H:%M:%S%.f")),
             (Axis::Date, Some(time)) => format!("{:04}{}", time.year(), time.format("-%m-%d")),
             _ => key.to_string(),
+        }
+    }
+
+    /// Prints a bound: as [`Self::print`] does, or as SQL calls the ends of all keys.
+    #[must_use]
+    pub fn print_bound(&self, key: Key) -> String {
+        match key {
+            Key::MIN => "MINVALUE".to_owned(),
+            Key::MAX => "MAXVALUE".to_owned(),
+            key => self.print(key),
         }
     }
 
@@ -204,12 +249,27 @@ impl Grid {
             (Interval::Minutes(_), _) => {
                 self.time(cell.from).map_or_else(String::new, |time| time.format("%Y_%m_%d_%H%M").to_string())
             }
+            _ if cell.from == Key::MIN => "min".to_owned(),
             _ if cell.from < 0 => format!("m{}", cell.from.unsigned_abs()),
             _ => format!("p{}", cell.from),
         }
     }
 
     fn find_cell(&self, key: Key) -> Option<Cell> {
+        let (least, greatest) = self.extent;
+        if key < least || key > greatest {
+            return None;
+        }
+        let cell = match self.interval {
+            Interval::Number(width) => number_cell(key, width),
+            _ => self.time_cell(key)?,
+        };
+        let from = if cell.from < least { Key::MIN } else { cell.from };
+        let to = if cell.to > greatest { Key::MAX } else { cell.to };
+        Some(Cell { from, to, ..cell })
+    }
+
+    fn time_cell(&self, key: Key) -> Option<Cell> {
         let mut index = self.near_index(key)?;
         // Where a clock is turned back over midnight, the local date of an instant is not that of
         // its cell.
@@ -227,9 +287,6 @@ impl Grid {
 
     /// Returns the number of the cell of a key, or of a neighbour.
     fn near_index(&self, key: Key) -> Option<i64> {
-        if let Interval::Number(width) = self.interval {
-            return Some(key.div_euclid(width));
-        }
         let time = self.time(key).filter(|time| (1..=9999).contains(&time.year()))?;
         let day = self.local(time);
         match self.interval {
@@ -248,10 +305,10 @@ impl Grid {
     /// Returns the first key of a cell.
     fn start(&self, index: i64) -> Option<Key> {
         match self.interval {
-            Interval::Number(width) => index.checked_mul(width),
+            Interval::Number(_) => None,
             Interval::Minutes(minutes) => {
                 let micros = index.checked_mul(i64::from(minutes) * MICROS_A_MINUTE)?;
-                self.key(DateTime::from_timestamp_micros(micros)?)
+                self.key_of(DateTime::from_timestamp_micros(micros)?)
             }
             Interval::Months(_) | Interval::Days(_) => self.midnight(self.first_day(index)?),
         }
@@ -284,12 +341,26 @@ impl Grid {
         let end = local.checked_add_signed(MAX_GAP)?;
         while local < end {
             match self.zone.from_local_datetime(&local) {
-                LocalResult::Single(time) | LocalResult::Ambiguous(time, _) => return self.key(time.to_utc()),
+                LocalResult::Single(time) | LocalResult::Ambiguous(time, _) => return self.key_of(time.to_utc()),
                 LocalResult::None => local = local.checked_add_signed(GAP_STEP)?,
             }
         }
         None
     }
+}
+
+/// Returns the range of integers that holds a key. Ranges at the ends of the integers are shorter.
+const fn number_cell(key: Key, width: i64) -> Cell {
+    let index = key.div_euclid(width);
+    let from = match index.checked_mul(width) {
+        Some(from) => from,
+        None => Key::MIN,
+    };
+    let to = match index.saturating_add(1).checked_mul(width) {
+        Some(to) => to,
+        None => Key::MAX,
+    };
+    Cell { index, from, to }
 }
 
 fn days_since_1970(day: NaiveDate) -> i64 {

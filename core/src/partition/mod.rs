@@ -152,7 +152,21 @@ impl Bounds {
     /// Returns the bounds of a cell.
     #[must_use]
     pub const fn cell(cell: Cell) -> Self {
-        Self::Range { from: Some(cell.from()), to: Some(cell.to()) }
+        Self::range(Some(cell.from()), Some(cell.to()))
+    }
+
+    /// Returns the bounds of a range. The ends of all keys are no limits.
+    #[must_use]
+    pub const fn range(from: Option<Key>, to: Option<Key>) -> Self {
+        let from = match from {
+            Some(Key::MIN) => None,
+            from => from,
+        };
+        let to = match to {
+            Some(Key::MAX) => None,
+            to => to,
+        };
+        Self::Range { from, to }
     }
 
     /// Prints the bounds as SQL has them.
@@ -161,9 +175,8 @@ impl Bounds {
         match self {
             Self::Default => "DEFAULT".to_owned(),
             Self::Range { from, to } => {
-                let print =
-                    |bound: Option<Key>, open: &str| bound.map_or_else(|| open.to_owned(), |key| grid.print(key));
-                format!("FROM {} TO {}", print(*from, "MINVALUE"), print(*to, "MAXVALUE"))
+                let (from, to) = (from.unwrap_or(Key::MIN), to.unwrap_or(Key::MAX));
+                format!("FROM {} TO {}", grid.print_bound(from), grid.print_bound(to))
             }
         }
     }
@@ -208,6 +221,8 @@ pub struct Waiting {
     pub keys: Vec<Key>,
     /// Rows that get no partition.
     pub misfits: Option<Misfits>,
+    /// Number of rows whose key is null.
+    pub without_key: u64,
 }
 
 /// Rows in the default partition that get no partition: their time is infinite or outside the years

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Action, Bounds, Cell, Existing, Inventory, Key, PartitionError, PlanStep, Policy, RetentionMode, Waiting,
+    Action, Axis, Bounds, Cell, Existing, Inventory, Key, PartitionError, PlanStep, Policy, RetentionMode, Waiting,
     free_name, partition_name, quarantine_name,
 };
 
@@ -36,6 +36,9 @@ pub fn plan(
     let current = grid.cell(now.unwrap_or(0))?;
     let (mut ahead, mut last) = (vec![current], current);
     for _ in 0..policy.premake {
+        if last.is_last() {
+            break;
+        }
         last = grid.next(last).ok_or_else(|| PartitionError::NoNextCell { name: grid.suffix(last) })?;
         ahead.push(last);
     }
@@ -61,6 +64,7 @@ pub fn plan(
     }
     let mut steps = creator.steps;
     steps.extend(rows_left(policy, waiting, &absurd, latest(policy, now)?));
+    steps.extend(rows_without_key(policy, waiting));
     steps.extend(upkeep(policy, inventory, current));
     steps.extend(retire(policy, &inventory.partitions, &steps, current));
     Ok(steps)
@@ -123,7 +127,7 @@ pub fn latest(policy: &Policy, now: Option<Key>) -> Result<Key, PartitionError> 
 /// Returns the test for keys that can be true, given the first one that is too late.
 fn truth(policy: &Policy, latest: Key) -> impl Fn(Key) -> bool {
     let (is_checked, earliest) = (policy.quarantine, policy.earliest);
-    move |key| !is_checked || (key < latest && earliest.is_none_or(|earliest| key >= earliest))
+    move |key| !is_checked || ((key < latest || latest == Key::MAX) && earliest.is_none_or(|earliest| key >= earliest))
 }
 
 fn check(policy: &Policy) -> Result<(), PartitionError> {
@@ -268,12 +272,37 @@ fn rows_left(policy: &Policy, waiting: &Waiting, absurd: &[Key], latest: Key) ->
         if let Some(misfits) = &waiting.misfits {
             let join = if reason.is_empty() { "" } else { "; " };
             let earliest = policy.earliest.map(|earliest| format!("before {} or ", grid.print(earliest)));
-            let fault = format!("that cannot be true, {}from {} on", earliest.unwrap_or_default(), grid.print(latest));
+            let fault =
+                format!("that cannot be true, {}from {} on", earliest.unwrap_or_default(), grid.print_bound(latest));
             reason = format!("{reason}{join}{}", misfits.describe(&fault));
         }
         return Some(step(Action::Quarantine, quarantine_name(&policy.relation), reason));
     }
-    waiting.misfits.as_ref().map(|misfits| step(Action::Leave, policy.relation.clone(), misfits.to_string()))
+    let misfits = waiting.misfits.as_ref()?;
+    let reason = match grid.axis() {
+        Axis::Number => misfits.describe("that is no integer of 64 bits; correct or delete them"),
+        _ => misfits.to_string(),
+    };
+    Some(step(Action::Leave, policy.relation.clone(), reason))
+}
+
+/// Reports rows in the default partition whose key is null: no range can hold them.
+fn rows_without_key(policy: &Policy, waiting: &Waiting) -> Option<PlanStep> {
+    let (rows, stay) = match waiting.without_key {
+        0 => return None,
+        1 => ("row", "stays"),
+        _ => ("rows", "stay"),
+    };
+    Some(PlanStep {
+        action: Action::Leave,
+        partition: policy.relation.clone(),
+        existing: None,
+        from: None,
+        to: None,
+        has_rows: true,
+        tablespace: None,
+        reason: format!("{} {rows} without a key {stay} in the default partition", waiting.without_key),
+    })
 }
 
 /// Returns the steps that complete interrupted detaches and move partitions to other tablespaces.
@@ -346,7 +375,8 @@ fn retire(policy: &Policy, existing: &[Existing], created: &[PlanStep], current:
         if to > keep_from {
             continue;
         }
-        let is_ours = from.is_some_and(|from| grid.is_cell(from, to) || has_name(policy, &partition.name, from));
+        let is_cell = grid.is_cell(from.unwrap_or(Key::MIN), to);
+        let is_ours = is_cell || from.is_some_and(|from| has_name(policy, &partition.name, from));
         if is_ours {
             add(action, &partition.name, Some(partition.id), from, Some(to), reason());
         } else {

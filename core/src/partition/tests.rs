@@ -53,7 +53,7 @@ fn inventory(partitions: &[Existing]) -> Inventory {
 }
 
 fn rows_of(cells: &[Cell]) -> Waiting {
-    Waiting { keys: cells.iter().map(|cell| cell.from()).collect(), misfits: None }
+    Waiting { keys: cells.iter().map(|cell| cell.from()).collect(), ..Waiting::default() }
 }
 
 fn plan(
@@ -79,7 +79,7 @@ fn executed(existing: &[Existing], steps: &[PlanStep]) -> Vec<Existing> {
     for step in steps {
         match step.action {
             Action::Create => {
-                let bounds = Bounds::Range { from: step.from, to: step.to };
+                let bounds = Bounds::range(step.from, step.to);
                 after.push(Existing::new(0, step.partition.clone(), bounds));
             }
             Action::Detach | Action::Drop | Action::Move | Action::Archive | Action::Finalize => {
@@ -287,7 +287,7 @@ fn misfits_are_counted_and_the_first_is_named() {
     assert_eq!(one.to_string(), text);
     let hidden = Misfits { count: 2, first: None };
     assert_eq!(hidden.to_string(), "2 rows have a time outside the years 1 to 9999; correct or delete them");
-    let waiting = Waiting { keys: vec![], misfits: Some(hidden) };
+    let waiting = Waiting { misfits: Some(hidden), ..Waiting::default() };
     let steps = super::plan(&policy(0, None, DETACH), &inventory(&[]), Some(key(NOW)), &waiting).unwrap();
     assert_eq!(steps.last().map(|step| step.action), Some(Action::Leave));
 }
@@ -308,7 +308,7 @@ fn times_that_cannot_be_true_are_quarantined_if_the_policy_says_so() {
     let reason = &steps[4].reason;
     assert!(reason.contains("1970-01-01") && reason.contains("2106-02-01"), "{reason}");
     let misfits = Some(Misfits { count: 2, first: Some(("ethereum".into(), "0xa1".into())) });
-    let waiting = Waiting { keys: vec![], misfits };
+    let waiting = Waiting { misfits, ..Waiting::default() };
     let steps = super::plan(&policy, &inventory(&[]), Some(key(NOW)), &waiting).unwrap();
     let text = "2 rows have a time that cannot be true, before 2009-01-01 00:00:00+00 or from 2026-01-01 00:00:00+00 on: \
                 the first is 0xa1 of network ethereum";
@@ -401,6 +401,68 @@ fn integers_are_made_ahead_of_the_greatest_in_the_table() {
         .collect();
     let steps = super::plan(&policy, &inventory(&existing), Some(3_500), &Waiting::default()).unwrap();
     assert_eq!(summary(&steps), [(Action::Create, "events_p5000"), (Action::Detach, "p0")]);
+}
+
+#[test]
+fn cells_at_the_ends_of_a_type_have_no_bound_there() {
+    let numbers = |width: &str| Grid::parse(Axis::Number, width, "UTC").unwrap();
+    let small = numbers("10000").within(i64::from(i16::MIN), i64::from(i16::MAX));
+    let bounds = |grid: &Grid, key| grid.cell(key).map(|cell| Bounds::cell(cell).print(grid)).unwrap();
+    assert_eq!(bounds(&small, 32_767), "FROM 30000 TO MAXVALUE");
+    assert_eq!(bounds(&small, -32_768), "FROM MINVALUE TO -30000");
+    assert_eq!(bounds(&small, 29_999), "FROM 20000 TO 30000");
+    assert!(matches!(small.cell(32_768), Err(PartitionError::NoCell { .. })));
+    let wide = numbers("1000000");
+    assert_eq!(bounds(&wide, Key::MAX), "FROM 9223372036854000000 TO MAXVALUE");
+    assert_eq!(bounds(&wide, Key::MIN), "FROM MINVALUE TO -9223372036854000000");
+    for (grid, last) in [(small, 32_767), (wide, Key::MAX)] {
+        let cell = grid.cell(last).unwrap();
+        assert!(grid.is_cell(cell.from(), cell.to()) && grid.next(cell).is_none());
+    }
+    // A time that 32 bits can hold.
+    let seconds =
+        Grid::parse(Axis::Seconds, "1 month", "UTC").unwrap().within(i64::from(i32::MIN), i64::from(i32::MAX));
+    assert_eq!(bounds(&seconds, i64::from(i32::MAX)), "FROM 2145916800 TO MAXVALUE");
+    assert_eq!(seconds.suffix(seconds.cell(0).unwrap()), "1970_01");
+}
+
+#[test]
+fn times_of_a_clock_are_divided_as_the_clock_shows_them() {
+    let grid = |axis| Grid::parse(axis, "1 day", "Europe/Berlin").unwrap();
+    // Half past midnight in Berlin, where the clock is put forward on this day.
+    let now = at("2026-03-28T23:30:00Z");
+    let bounds = |grid: Grid| Bounds::cell(grid.cell(grid.key(now).unwrap()).unwrap()).print(&grid);
+    assert_eq!(bounds(grid(Axis::Local)), "FROM 2026-03-29 00:00:00 TO 2026-03-30 00:00:00");
+    assert_eq!(bounds(grid(Axis::Date)), "FROM 2026-03-29 TO 2026-03-30");
+    assert_eq!(bounds(grid(Axis::Timestamp)), "FROM 2026-03-28 23:00:00+00 TO 2026-03-29 22:00:00+00");
+}
+
+#[test]
+fn nothing_is_made_behind_the_last_integer() {
+    let grid = Grid::parse(Axis::Number, "10000", "UTC").unwrap().within(i64::from(i16::MIN), i64::from(i16::MAX));
+    let policy = Policy { premake: 3, quarantine: true, ..Policy::new("events", grid) };
+    let waiting = Waiting { keys: vec![-32_768, 32_767], ..Waiting::default() };
+    let steps = super::plan(&policy, &Inventory::default(), Some(29_000), &waiting).unwrap();
+    let names = ["events_p20000", "events_p30000", "events_min"];
+    assert_eq!(summary(&steps), names.map(|name| (Action::Create, name)));
+    let after = executed(&[], &steps);
+    assert_eq!(super::plan(&policy, &inventory(&after), Some(32_767), &Waiting::default()).unwrap(), vec![]);
+    // The first range is retired as any other.
+    let policy = Policy { retention: Some(Interval::Number(10_000)), ..policy };
+    let steps = super::plan(&policy, &inventory(&after), Some(29_000), &Waiting::default()).unwrap();
+    assert_eq!(summary(&steps), [(Action::Detach, "events_min")]);
+}
+
+#[test]
+fn rows_without_a_key_are_reported_and_stay() {
+    let waiting = Waiting { without_key: 2, ..Waiting::default() };
+    let policy = Policy { quarantine: true, ..policy(0, None, DETACH) };
+    let steps = super::plan(&policy, &inventory(&[]), Some(key(NOW)), &waiting).unwrap();
+    let last = steps.last().unwrap();
+    assert_eq!(
+        (last.action, last.reason.as_str()),
+        (Action::Leave, "2 rows without a key stay in the default partition")
+    );
 }
 
 #[test]
@@ -501,7 +563,7 @@ proptest! {
         let mut existing: Vec<Existing> =
             cells.into_iter().map(|cell| Existing::new(0, partition_name("events", &grid, cell), Bounds::cell(cell))).collect();
         existing.push(Existing::new(0, "events_default", Bounds::Default));
-        let waiting = Waiting { keys: in_default.into_iter().map(key).collect(), misfits: None };
+        let waiting = Waiting { keys: in_default.into_iter().map(key).collect(), ..Waiting::default() };
         let now = key(now);
         let steps = super::plan(&policy, &inventory(&existing), Some(now), &waiting).unwrap();
         let after = executed(&existing, &steps);

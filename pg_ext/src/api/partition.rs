@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 
-use arx_core::partition::{Action, PlanStep, cover, plan};
+use arx_core::partition::{Action, Bounds, PlanStep, cover, plan};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -49,7 +49,7 @@ impl StepRow {
             _ => existing.unwrap_or_else(|| state.parent.qualified(&step.partition)),
         };
         let time = |key: Option<i64>| key.and_then(|key| grid.time(key)).map(from_instant).transpose();
-        let print = |key: Option<i64>, open: &str| key.map_or_else(|| open.to_owned(), |key| grid.print(key));
+        let bounds = Bounds::range(step.from, step.to);
         let is_range = step.from.is_some() || step.to.is_some();
         Ok(Self {
             action: step.action.as_str().to_owned(),
@@ -57,11 +57,7 @@ impl StepRow {
             range_from: time(step.from)?,
             range_to: time(step.to)?,
             reason: step.reason,
-            bounds: if is_range {
-                format!("FROM {} TO {}", print(step.from, "MINVALUE"), print(step.to, "MAXVALUE"))
-            } else {
-                "DEFAULT".to_owned()
-            },
+            bounds: if is_range { bounds.print(grid) } else { Bounds::Default.print(grid) },
             name: step.partition,
             partition_oid: step.existing.map(pg_sys::Oid::from_u32),
             key_from: step.from,
@@ -362,7 +358,8 @@ fn carry_out(state: &PartitionState, step: PlanStep) -> Result<i64, SqlError> {
                 return Err(SqlError::argument(format!("{from} to {to} is no range of the policy")));
             }
             // Another call may have created it meanwhile, or taken its name.
-            for missing in cover(&state.policy, &state.inventory, from, from)? {
+            let first = from.max(state.policy.grid.extent().0);
+            for missing in cover(&state.policy, &state.inventory, first, first)? {
                 create_partitions(state, &[&missing])?;
             }
             Ok(0)

@@ -40,22 +40,23 @@ SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, p.partdefid
 
 const KEY: &str = "
 SELECT p.partstrat::pg_catalog.text, p.partnatts::pg_catalog.int4, pg_catalog.quote_ident(a.attname),
-       pg_catalog.format_type(a.atttypid, NULL)
+       pg_catalog.format_type(a.atttypid, NULL), a.attnotnull
   FROM pg_catalog.pg_partitioned_table AS p
   LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] AND p.partattrs[0] > 0
  WHERE p.partrelid = $1";
 
 /// Bounds as integers: microseconds since 1970, or with `$2` the integers of the key. They are
 /// printed and read in the same style and time zone, those of [`as_owner_of`]. An infinite bound
-/// becomes NULL. `OFFSET 0` keeps expressions from being evaluated once for each use. That of
-/// `arx.printed_bounds()` is repeated, because the owner of a table may lack the right to call it.
+/// becomes NULL, and one beyond 64 bits the last integer. `OFFSET 0` keeps expressions from being
+/// evaluated once for each use. That of `arx.printed_bounds()` is repeated, because the owner of a
+/// table may lack the right to call it.
 const PARTITIONS: &str = "
 SELECT c.oid, c.relname::text, format('%I.%I', n.nspname, c.relname), e.bounds = 'DEFAULT',
        CASE WHEN b.bound[1] IN ('MINVALUE', '-infinity', 'infinity') THEN NULL
-            WHEN $2 THEN b.bound[1]::numeric::bigint
+            WHEN $2 THEN least(greatest(b.bound[1]::numeric, -9223372036854775808), 9223372036854775807)::bigint
             ELSE (extract(epoch FROM b.bound[1]::timestamptz) * 1000000)::bigint END,
        CASE WHEN b.bound[2] IN ('MAXVALUE', '-infinity', 'infinity') THEN NULL
-            WHEN $2 THEN b.bound[2]::numeric::bigint
+            WHEN $2 THEN least(greatest(b.bound[2]::numeric, -9223372036854775808), 9223372036854775807)::bigint
             ELSE (extract(epoch FROM b.bound[2]::timestamptz) * 1000000)::bigint END,
        s.spcname::text, i.inhdetachpending
   FROM pg_inherits AS i
@@ -152,6 +153,7 @@ pub(crate) struct RangeKey {
     /// Type of the column, as SQL names it.
     kind: String,
     axis: Axis,
+    may_be_null: bool,
 }
 
 impl RangeKey {
@@ -173,7 +175,8 @@ impl RangeKey {
             };
             let is_integer = matches!(kind.as_str(), "smallint" | "integer" | "bigint" | "numeric");
             let axis = match (kind.as_str(), epoch) {
-                ("timestamp with time zone" | "timestamp without time zone", None) => Axis::Timestamp,
+                ("timestamp with time zone", None) => Axis::Timestamp,
+                ("timestamp without time zone", None) => Axis::Local,
                 ("date", None) => Axis::Date,
                 (_, None) if is_integer => Axis::Number,
                 (_, Some("seconds")) if is_integer => Axis::Seconds,
@@ -189,7 +192,7 @@ impl RangeKey {
                     ));
                 }
             };
-            key = Some(Self { column, kind, axis });
+            key = Some(Self { column, kind, axis, may_be_null: !row.required::<bool>(5)? });
             Ok(())
         })?;
         key.ok_or_else(|| SqlError::state(format!("{table} is not a partitioned table")))
@@ -197,14 +200,30 @@ impl RangeKey {
 
     /// Returns true if bounds are printed as integers.
     pub(crate) fn is_number(&self) -> bool {
-        !matches!(self.axis, Axis::Timestamp | Axis::Date)
+        !matches!(self.axis, Axis::Timestamp | Axis::Local | Axis::Date)
     }
 
-    /// Returns the condition for keys of a range, whose ends are printed by the grid.
-    fn condition(&self, from: &str, to: &str) -> String {
+    /// Returns the condition for keys of a range. An end beyond the column's type is no condition.
+    fn condition(&self, grid: &Grid, from: Key, to: Key) -> String {
         let (column, kind) = (&self.column, &self.kind);
-        let literal = |text: &str| format!("{}::{kind}", spi::quote_literal(text));
-        format!("({column} >= {} AND {column} < {})", literal(from), literal(to))
+        let literal = |key: Key| format!("{}::{kind}", spi::quote_literal(grid.print(key)));
+        let (least, greatest) = grid.extent();
+        // Numbers of any size have keys that no integer is.
+        let is_wider = kind == "numeric";
+        let mut condition = format!("({column} IS NOT NULL");
+        if from > least || is_wider {
+            condition.push_str(&format!(" AND {column} >= {}", literal(from)));
+        }
+        if to <= greatest && (to != Key::MAX || is_wider) {
+            condition.push_str(&format!(" AND {column} < {}", literal(to)));
+        }
+        condition.push(')');
+        condition
+    }
+
+    /// Returns the condition for keys that are there, but not in a range.
+    fn condition_outside(&self, grid: &Grid, from: Key, to: Key) -> String {
+        format!("({} IS NOT NULL AND NOT {})", self.column, self.condition(grid, from, to))
     }
 
     /// Returns the expression for a key as an integer.
@@ -212,28 +231,32 @@ impl RangeKey {
         let column = &self.column;
         match (self.axis, self.kind.as_str()) {
             (Axis::Date, _) => format!("({column} - date '1970-01-01')::bigint * 86400000000"),
-            (Axis::Timestamp, _) => format!("(extract(epoch FROM {column}) * 1000000)::bigint"),
+            (Axis::Timestamp | Axis::Local, _) => format!("(extract(epoch FROM {column}) * 1000000)::bigint"),
             (_, "numeric") => format!("floor({column})::bigint"),
             _ => format!("{column}::bigint"),
         }
     }
 
-    /// Returns the first and the last key that a plan can compute with, as the grid prints them.
-    fn limits(&self) -> (String, String) {
-        match self.axis {
-            Axis::Timestamp => ("0001-01-01 00:00:00+00".into(), "9999-12-01 00:00:00+00".into()),
-            Axis::Date => ("0001-01-01".into(), "9999-12-01".into()),
-            Axis::Seconds => ("-62135596800".into(), "253399622400".into()),
-            Axis::Milliseconds => ("-62135596800000".into(), "253399622400000".into()),
-            Axis::Number if self.kind == "smallint" => ("-32768".into(), "32767".into()),
-            Axis::Number if self.kind == "integer" => ("-2147483648".into(), "2147483647".into()),
-            Axis::Number => ("-4611686018427387904".into(), "4611686018427387904".into()),
-        }
+    /// Returns the first key that a plan can compute with, and the first one behind the last.
+    fn limits(&self) -> (Key, Key) {
+        const FIRST_SECOND: Key = -62_135_596_800;
+        const LAST_MONTH: Key = 253_399_622_400;
+        let unit = match self.axis {
+            Axis::Timestamp | Axis::Local | Axis::Date => 1_000_000,
+            Axis::Milliseconds => 1_000,
+            Axis::Seconds => 1,
+            Axis::Number => return (Key::MIN, Key::MAX),
+        };
+        (FIRST_SECOND * unit, LAST_MONTH * unit)
     }
 
-    /// Returns the first key.
-    fn first(&self) -> String {
-        self.limits().0
+    /// Limits a grid to what the column can hold.
+    fn limit(&self, grid: Grid) -> Grid {
+        match self.kind.as_str() {
+            "smallint" => grid.within(i16::MIN.into(), i16::MAX.into()),
+            "integer" => grid.within(i32::MIN.into(), i32::MAX.into()),
+            _ => grid,
+        }
     }
 
     /// Returns the width of bins that no cell begins within, in units of the key.
@@ -242,10 +265,10 @@ impl RangeKey {
         match (self.axis, grid.interval()) {
             (_, Interval::Number(width)) => width,
             // Hours and minutes begin at any minute, days of a zone at a quarter of an hour.
-            (Axis::Timestamp | Axis::Date, Interval::Minutes(_)) => 60_000_000,
+            (Axis::Timestamp | Axis::Local | Axis::Date, Interval::Minutes(_)) => 60_000_000,
             (Axis::Milliseconds, Interval::Minutes(_)) => 60_000,
             (_, Interval::Minutes(_)) => 60,
-            (Axis::Timestamp | Axis::Date, _) => QUARTER * 1_000_000,
+            (Axis::Timestamp | Axis::Local | Axis::Date, _) => QUARTER * 1_000_000,
             (Axis::Milliseconds, _) => QUARTER * 1_000,
             _ => QUARTER,
         }
@@ -284,6 +307,7 @@ impl PartitionState {
                 let epoch: Option<String> = row.optional(3)?;
                 let key = RangeKey::of(&parent, epoch.as_deref())?;
                 let grid = Grid::parse(key.axis, &row.required::<String>(1)?, &row.required::<String>(2)?)?;
+                let grid = key.limit(grid);
                 let retention: Option<String> = row.optional(5)?;
                 let ages: Option<String> = row.optional(8)?;
                 let policy = Policy {
@@ -309,7 +333,7 @@ impl PartitionState {
         let Some((key, policy, hash, retention_schema, now)) = state else { return Ok(None) };
         parent.require_consent()?;
         let (inventory, names) = inventory(&parent, &key)?;
-        let now = if key.axis == Axis::Number { greatest(&parent, &key)? } else { now };
+        let now = if key.axis == Axis::Number { greatest(&parent, &key, &policy.grid)? } else { now };
         Ok(Some(Self { parent, key, policy, inventory, hash, retention_schema, now, names }))
     }
 
@@ -336,13 +360,14 @@ impl PartitionState {
         let Some(default) = self.parent.default else { return Ok(Waiting::default()) };
         let open_table = Table::ALL.into_iter().find(|table| snapshot::relation(table.bare_name()) == self.parent.oid);
         let is_open = open_table.is_some_and(|table| snapshot::require_whole(table.bare_name()).is_ok());
+        let grid = &self.policy.grid;
         let (mut first, mut end) = self.key.limits();
         if self.policy.quarantine {
-            first = self.policy.earliest.map_or(first, |earliest| self.policy.grid.print(earliest));
-            end = self.policy.grid.print(latest(&self.policy, self.now)?);
+            first = self.policy.earliest.unwrap_or(first);
+            end = latest(&self.policy, self.now)?;
         }
-        let (inside, key) = (self.key.condition(&first, &end), self.key.expression());
-        let bin = self.key.bin(&self.policy.grid);
+        let (inside, outside) = (self.key.condition(grid, first, end), self.key.condition_outside(grid, first, end));
+        let (key, bin) = (self.key.expression(), self.key.bin(grid));
         as_owner_of(self.parent.oid, || {
             require_same_owner(&self.parent, default)?;
             let default = relation_name(default)?;
@@ -353,12 +378,12 @@ impl PartitionState {
                    FROM (SELECT {key} AS key FROM {default} WHERE {inside}) AS k"
             );
             for_each_row(&bins, &[], |row| {
-                waiting.keys.push(row.required::<i64>(1)?.saturating_mul(bin));
+                waiting.keys.push(row.required::<i64>(1)?.saturating_mul(bin).max(grid.extent().0));
                 Ok(())
             })?;
             let first = if is_open { "network::text, tx_hash::text" } else { "NULL::text, NULL::text" };
             let misfits = format!(
-                "SELECT count(*) OVER (), {first} FROM {default} WHERE NOT {inside} ORDER BY {} LIMIT 1",
+                "SELECT count(*) OVER (), {first} FROM {default} WHERE {outside} ORDER BY {} LIMIT 1",
                 if is_open { format!("{}, network, tx_hash", self.key.column) } else { self.key.column.clone() }
             );
             for_each_row(&misfits, &[], |row| {
@@ -367,6 +392,11 @@ impl PartitionState {
                 waiting.misfits = Some(Misfits { count, first });
                 Ok(())
             })?;
+            if self.key.may_be_null {
+                let column = &self.key.column;
+                let count: Option<i64> = value(&format!("SELECT count(*) FROM {default} WHERE {column} IS NULL"), &[])?;
+                waiting.without_key = count.unwrap_or(0).unsigned_abs();
+            }
             Ok(waiting)
         })
     }
@@ -410,11 +440,15 @@ fn partitions(
     Ok((partitions, names))
 }
 
-/// Returns the greatest key of a table.
-fn greatest(parent: &Parent, key: &RangeKey) -> Result<Option<Key>, SqlError> {
+/// Returns the greatest key of a table that a plan can compute with.
+fn greatest(parent: &Parent, key: &RangeKey, grid: &Grid) -> Result<Option<Key>, SqlError> {
     as_owner_of(parent.oid, || {
         let (table, column) = (relation_name(parent.oid)?, &key.column);
-        value(&format!("SELECT max({column})::bigint FROM {table}"), &[])
+        let (first, end) = key.limits();
+        let inside = key.condition(grid, first, end);
+        // Of a bigint, floor() gives a double.
+        let greatest = if key.kind == "numeric" { format!("floor(max({column}))") } else { format!("max({column})") };
+        value(&format!("SELECT {greatest}::bigint FROM {table} WHERE {inside}"), &[])
     })
 }
 

@@ -123,35 +123,15 @@ pub(super) fn copy_rows(parent: pg_sys::Oid, source: &str, target: &str, conditi
     Ok(Copied { rows: i64::try_from(rows).unwrap_or(i64::MAX), horizon })
 }
 
-/// Deletes the rows that were copied, and moves the others. `None` if a row that was copied has
-/// been changed or deleted; the caller undoes it then. No one else can change rows meanwhile.
+/// Deletes the rows that were copied. `None` if one of them has been changed or deleted since; the
+/// caller undoes it then. No one else can change rows meanwhile.
 ///
 /// Rows of transactions before the horizon that exist now existed when they were copied, so they
-/// are the same rows if their number is the same.
-pub(super) fn replace_copied(
-    parent: pg_sys::Oid,
-    source: &str,
-    target: &str,
-    condition: &str,
-    copied: &Copied,
-) -> Result<Option<()>, SqlError> {
-    let columns = columns(parent, false)?;
-    let is_old = Copied::condition(copied.horizon, "g.arx_xid");
-    let statement = format!(
-        "WITH gone AS (DELETE FROM {source} WHERE {condition} RETURNING {columns}, xmin::text::bigint AS arx_xid), \
-              late AS (INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE \
-                       SELECT {columns} FROM gone AS g WHERE NOT {is_old} RETURNING 1) \
-         SELECT count(*) FILTER (WHERE {is_old}), count(*) FILTER (WHERE NOT {is_old}), (SELECT count(*) FROM late) \
-           FROM gone AS g"
-    );
-    let (mut same, mut later, mut arrived) = (0_i64, 0_i64, 0_i64);
-    without_user_triggers(|| {
-        read_changed(&statement, &[], |row| {
-            (same, later, arrived) = (row.required(1)?, row.required(2)?, row.required(3)?);
-            Ok(())
-        })
-    })?;
-    Ok((same == copied.rows && later == arrived).then_some(()))
+/// are the same rows if their number is the same. Writers wait, so nothing is returned or sorted.
+pub(super) fn replace_copied(source: &str, condition: &str, copied: &Copied) -> Result<Option<()>, SqlError> {
+    let is_old = Copied::condition(copied.horizon, "xmin::text::bigint");
+    let deleted = without_user_triggers(|| run(&format!("DELETE FROM {source} WHERE {condition} AND {is_old}"), &[]))?;
+    Ok((i64::try_from(deleted) == Ok(copied.rows)).then_some(()))
 }
 
 /// Rejects rows that are left, after others cannot add any more.

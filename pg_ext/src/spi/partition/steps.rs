@@ -1,12 +1,12 @@
 //! Carrying out the steps of a plan.
 
-use arx_core::partition::{Action, Bounds, Grid, Key, PlanStep, is_expired, latest, quarantine_name};
+use arx_core::partition::{Action, Bounds, PlanStep, is_expired, latest, quarantine_name};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use super::super::{for_each_row, is_true, run, value};
 use super::rows::{Copied, any, copy_rows, every_column, move_rows, replace_copied, require_moved, stored_columns};
-use super::{Parent, PartitionState, RangeKey, partitions, relation_name, require_create, require_same_owner};
+use super::{Parent, PartitionState, partitions, relation_name, require_create, require_same_owner};
 use crate::error::SqlError;
 use crate::moving::{move_rows as move_without_trace, without_user_triggers};
 use crate::owner::{as_owner_of, lock_against_changes, lock_exclusively};
@@ -14,17 +14,18 @@ use crate::snapshot::require_table;
 use crate::subtransaction::attempt;
 
 const CREATE: &str = "
-SELECT format('CREATE TABLE %I.%I PARTITION OF %s FOR VALUES FROM (%L) TO (%L) %s', $1, $2, $3::regclass, $4, $5, $6)";
-/// The constraint spares ATTACH a scan of the table.
+SELECT format('CREATE TABLE %I.%I PARTITION OF %s FOR VALUES FROM (%s) TO (%s) %s', $1, $2, $3::regclass, $4, $5, $6)";
+/// The constraint spares ATTACH a scan of the table, which is in the tablespace of its parent.
 const CREATE_APART: &str = "
-SELECT format('CREATE TABLE %1$I.%2$I (LIKE %3$s INCLUDING ALL EXCLUDING COMMENTS EXCLUDING IDENTITY EXCLUDING STATISTICS, '
-              'CONSTRAINT arx_range CHECK (%4$s IS NOT NULL AND %4$s >= %5$L AND %4$s < %6$L)) %7$s', $1, $2, $3::regclass,
-              $7, $4, $5, $6)";
+SELECT format('CREATE TABLE %I.%I (LIKE %s INCLUDING ALL EXCLUDING COMMENTS EXCLUDING IDENTITY EXCLUDING STATISTICS, '
+              'CONSTRAINT arx_range CHECK %s) %s %s', $1, $2, $3::regclass, $4, $5, 'TABLESPACE ' || quote_ident(s.spcname))
+  FROM pg_class AS c LEFT JOIN pg_tablespace AS s ON s.oid = c.reltablespace
+ WHERE c.oid = $3";
 const CREATE_PART: &str = "
 SELECT format('CREATE TABLE %I.%I PARTITION OF %s FOR VALUES WITH (MODULUS %s, REMAINDER %s)', $1, $2, $3::regclass, $4,
               $5)";
 const ATTACH: &str = "
-SELECT format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', $1::regclass, $2::regclass, $3, $4)";
+SELECT format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)', $1::regclass, $2::regclass, $3, $4)";
 const DROP_RANGE: &str = "SELECT format('ALTER TABLE %s DROP CONSTRAINT arx_range', $1::regclass)";
 const CREATED: &str = "SELECT to_regclass(format('%I.%I', $1, $2))::oid";
 const DETACH: &str = "SELECT format('ALTER TABLE %s DETACH PARTITION %s', $1::regclass, $2::regclass)";
@@ -35,6 +36,27 @@ const DROP: &str = "
 SELECT format('DROP %s %s', CASE WHEN c.relkind = 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, c.oid::regclass)
   FROM pg_class AS c
  WHERE c.oid = $1";
+
+/// Statements that give a partition and its parts the replica identity of their parent, unless they
+/// have one of their own: without it, rows of a published table can be neither updated nor moved.
+const REPLICA_IDENTITY: &str = "
+SELECT format('ALTER TABLE %s REPLICA IDENTITY %s', t.relid,
+              CASE p.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'
+                                  ELSE 'USING INDEX ' || quote_ident(i.relname) END)
+  FROM pg_class AS p
+ CROSS JOIN pg_partition_tree($2::regclass) AS t
+  JOIN pg_class AS c ON c.oid = t.relid AND c.relreplident = 'd'
+  LEFT JOIN pg_index AS own ON own.indrelid = p.oid AND own.indisreplident
+  LEFT JOIN pg_index AS x ON x.indrelid = t.relid
+        AND own.indexrelid IN (SELECT a.relid FROM pg_partition_ancestors(x.indexrelid) AS a)
+  LEFT JOIN pg_class AS i ON i.oid = x.indexrelid
+ WHERE p.oid = $1 AND (p.relreplident IN ('f', 'n') OR p.relreplident = 'i' AND i.oid IS NOT NULL)
+ ORDER BY t.level, t.relid";
+
+/// Returns a bound as SQL has it.
+fn bound(text: &str) -> String {
+    if matches!(text, "MINVALUE" | "MAXVALUE") { text.to_owned() } else { spi::quote_literal(text) }
+}
 
 /// Runs the statement that a query composes.
 pub(super) fn run_composed(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<(), SqlError> {
@@ -60,26 +82,34 @@ pub(super) fn created(parent: &Parent, name: &str) -> Result<pg_sys::Oid, SqlErr
 /// A partition that is to be created.
 struct Planned<'a> {
     step: &'a PlanStep,
+    /// Bounds, as SQL has them.
     from: String,
     to: String,
     /// Condition for its rows.
     condition: String,
-    /// The table that already holds copies of its rows, until it is attached.
-    apart: Option<(pg_sys::Oid, Copied)>,
+    /// The table that is to be attached.
+    apart: Option<Apart>,
+}
+
+/// A table that others do not see yet, and the rows of the default partition that it has copies of.
+struct Apart {
+    table: pg_sys::Oid,
+    copied: Option<Copied>,
 }
 
 /// Creates the partitions of a plan. Rows that wait in the default partition are copied to a table
 /// of their own first, which others do not see. Under a lock, they are then deleted from the
 /// default partition, and the table is attached: they are never missing and never there twice. They
 /// keep their `ingest_xid`, so they do not count as changed. Rows are not locked before the parent
-/// is, or a writer that waits for a row would keep the parent.
+/// is, or a writer that waits for a row would keep the parent. A partition with parts is made
+/// before the lock, too.
 pub(crate) fn create_partitions(state: &PartitionState, steps: &[&PlanStep]) -> Result<(), SqlError> {
-    let (parent, key) = (&state.parent, &state.key);
+    let (parent, grid) = (&state.parent, &state.policy.grid);
     let mut planned = Vec::new();
     for &step in steps {
         let (Some(from), Some(to)) = (step.from, step.to) else { continue };
-        let (from, to) = (state.policy.grid.print(from), state.policy.grid.print(to));
-        let condition = key.condition(&from, &to);
+        let condition = state.key.condition(grid, from, to);
+        let (from, to) = (bound(&grid.print_bound(from)), bound(&grid.print_bound(to)));
         planned.push(Planned { step, from, to, condition, apart: None });
     }
     if planned.is_empty() {
@@ -97,38 +127,47 @@ pub(crate) fn create_partitions(state: &PartitionState, steps: &[&PlanStep]) -> 
                     }
                 }
             }
+            for planned in planned.iter_mut().filter(|_| state.hash.is_some()) {
+                planned.make_apart(state)?;
+            }
             lock_exclusively(&parent.with_default(None))?;
+            if let Some(default) = parent.default {
+                take_replica_identity(parent, default)?;
+            }
             planned.into_iter().try_for_each(|planned| planned.complete(state))
         })
     })
 }
 
 impl Planned<'_> {
-    /// Makes the table, and copies its rows there.
-    fn copy(&mut self, state: &PartitionState, default: &str) -> Result<(), SqlError> {
-        self.create(state, CREATE_APART)?;
-        let table = created(&state.parent, &self.step.partition)?;
-        let copied = copy_rows(state.parent.oid, default, &relation_name(table)?, &self.condition)?;
-        self.apart = Some((table, copied));
+    /// Makes the table, unless it is there.
+    fn make_apart(&mut self, state: &PartitionState) -> Result<(), SqlError> {
+        if self.apart.is_none() {
+            self.create(state, CREATE_APART, &[&self.condition])?;
+            self.apart = Some(Apart { table: created(&state.parent, &self.step.partition)?, copied: None });
+        }
         Ok(())
     }
 
-    fn create(&self, state: &PartitionState, statement: &str) -> Result<(), SqlError> {
+    /// Makes the table, and copies its rows there.
+    fn copy(&mut self, state: &PartitionState, default: &str) -> Result<(), SqlError> {
+        self.make_apart(state)?;
+        if let Some(apart) = &mut self.apart {
+            apart.copied = Some(copy_rows(state.parent.oid, default, &relation_name(apart.table)?, &self.condition)?);
+        }
+        Ok(())
+    }
+
+    /// Makes the table by a statement with the given bounds.
+    fn create(&self, state: &PartitionState, statement: &str, bounds: &[&str]) -> Result<(), SqlError> {
         let parent = &state.parent;
         let hash = state.hash.as_ref();
         let by_hash = hash.map(|hash| format!("PARTITION BY HASH ({})", spi::quote_identifier(&hash.column)));
-        run_composed(
-            statement,
-            &[
-                parent.schema.as_str().into(),
-                self.step.partition.as_str().into(),
-                parent.oid.into(),
-                self.from.as_str().into(),
-                self.to.as_str().into(),
-                by_hash.unwrap_or_default().into(),
-                state.key.column.as_str().into(),
-            ],
-        )?;
+        let mut arguments: Vec<DatumWithOid<'_>> =
+            vec![parent.schema.as_str().into(), self.step.partition.as_str().into(), parent.oid.into()];
+        arguments.extend(bounds.iter().map(|bound| DatumWithOid::from(*bound)));
+        arguments.push(by_hash.unwrap_or_default().into());
+        run_composed(statement, &arguments)?;
         let Some(hash) = hash else { return Ok(()) };
         let partition = created(parent, &self.step.partition)?;
         create_parts(parent, partition, &self.step.partition, hash.parts)
@@ -139,36 +178,74 @@ impl Planned<'_> {
     /// there is only PostgreSQL's own, which shows that no row of the range is left.
     fn complete(mut self, state: &PartitionState) -> Result<(), SqlError> {
         let parent = &state.parent;
-        let Some(default) = parent.default else { return self.create(state, CREATE) };
         if self.apart.is_none() {
-            let is_created = attempt(PgSqlErrorCode::ERRCODE_CHECK_VIOLATION, || self.create(state, CREATE).map(Some))?;
-            if is_created.is_some() {
-                return Ok(());
+            let create = || self.create(state, CREATE, &[&self.from, &self.to]).map(Some);
+            if attempt(PgSqlErrorCode::ERRCODE_CHECK_VIOLATION, create)?.is_some() {
+                return take_replica_identity(parent, created(parent, &self.step.partition)?);
             }
-            self.copy(state, &relation_name(default)?)?;
+            // Rows of the range have come meanwhile.
+            self.make_apart(state)?;
         }
-        let name = relation_name(default)?;
-        let Some((table, copied)) = &self.apart else {
-            return Err(SqlError::corrupt("the rows of a range were not copied"));
+        let Some(Apart { table, copied }) = self.apart.take() else {
+            return Err(SqlError::corrupt("the table of a partition was not made"));
         };
-        let target = relation_name(*table)?;
-        let replaced = attempt(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, || {
-            replace_copied(parent.oid, &name, &target, &self.condition, copied)
-        })?;
-        if replaced.is_none() {
-            // Rows have changed since they were copied.
-            run(&format!("TRUNCATE {target}"), &[])?;
-            move_rows(parent.oid, (default, &name), (*table, &target), &self.condition, &[])?;
+        if let (Some(default), Some(copied)) = (parent.default, &copied) {
+            self.delete_copied(state, default, table, copied)?;
         }
-        let bounds = [parent.oid.into(), (*table).into(), self.from.as_str().into(), self.to.as_str().into()];
-        let attached = attempt(PgSqlErrorCode::ERRCODE_CHECK_VIOLATION, || run_composed(ATTACH, &bounds).map(Some))?;
-        if attached.is_none() {
-            require_moved(&name, &self.condition, &[])?;
-            // Reports what else it was.
-            run_composed(ATTACH, &bounds)?;
+        let attach = || self.attach(parent, table).map(Some);
+        if attempt(PgSqlErrorCode::ERRCODE_CHECK_VIOLATION, attach)?.is_none() {
+            self.move_rest(parent, table)?;
+            self.attach(parent, table)?;
         }
-        run_composed(DROP_RANGE, &[(*table).into()])
+        run_composed(DROP_RANGE, &[table.into()])?;
+        take_replica_identity(parent, table)
     }
+
+    /// Deletes the rows that were copied. If some have changed since, all are moved later.
+    fn delete_copied(
+        &self,
+        state: &PartitionState,
+        default: pg_sys::Oid,
+        table: pg_sys::Oid,
+        copied: &Copied,
+    ) -> Result<(), SqlError> {
+        let name = relation_name(default)?;
+        let replaced =
+            attempt(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, || replace_copied(&name, &self.condition, copied))?;
+        if replaced.is_none() {
+            run(&format!("TRUNCATE {}", relation_name(table)?), &[])?;
+            self.move_rest(&state.parent, table)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the rows of the range that are in the default partition.
+    fn move_rest(&self, parent: &Parent, table: pg_sys::Oid) -> Result<(), SqlError> {
+        let Some(default) = parent.default else { return Ok(()) };
+        let (source, target) = (relation_name(default)?, relation_name(table)?);
+        move_rows(parent.oid, (default, &source), (table, &target), &self.condition, &[])?;
+        require_moved(&source, &self.condition, &[])
+    }
+
+    fn attach(&self, parent: &Parent, table: pg_sys::Oid) -> Result<(), SqlError> {
+        let (from, to) = (self.from.as_str(), self.to.as_str());
+        run_composed(ATTACH, &[parent.oid.into(), table.into(), from.into(), to.into()])
+    }
+}
+
+/// Gives a partition the replica identity of its parent.
+pub(super) fn take_replica_identity(parent: &Parent, partition: pg_sys::Oid) -> Result<(), SqlError> {
+    run_all(REPLICA_IDENTITY, &[parent.oid.into(), partition.into()])
+}
+
+/// Runs each of the statements that a query composes.
+fn run_all(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<(), SqlError> {
+    let mut statements: Vec<String> = Vec::new();
+    for_each_row(query, arguments, |row| {
+        statements.push(row.required(1)?);
+        Ok(())
+    })?;
+    statements.iter().try_for_each(|statement| run(statement, &[]).map(drop))
 }
 
 /// Creates the parts of a partition that is partitioned by hash.
@@ -192,7 +269,7 @@ pub(super) fn create_parts(parent: &Parent, partition: pg_sys::Oid, name: &str, 
 /// Finds the partition of a step: the one that the plan knew, or the one with the planned bounds.
 /// One that has other bounds meanwhile, or belongs to another table, is not it.
 fn partition_of(state: &PartitionState, step: &PlanStep) -> Result<pg_sys::Oid, SqlError> {
-    let planned = Bounds::Range { from: step.from, to: step.to };
+    let planned = Bounds::range(step.from, step.to);
     let (found, _) = partitions(&state.parent, &state.key, step.existing.map(pg_sys::Oid::from_u32))?;
     let found = found
         .into_iter()
@@ -311,17 +388,8 @@ pub(crate) fn set_tablespace(state: &PartitionState, step: &PlanStep) -> Result<
     lock_exclusively(&[partition])?;
     as_owner_of(state.parent.oid, || {
         require_same_owner(&state.parent, partition)?;
-        for query in [SET_TABLESPACE, SET_INDEX_TABLESPACE] {
-            let mut statements: Vec<String> = Vec::new();
-            for_each_row(query, &[partition.into(), tablespace.into()], |row| {
-                statements.push(row.required(1)?);
-                Ok(())
-            })?;
-            for statement in statements {
-                run(&statement, &[])?;
-            }
-        }
-        Ok(())
+        let arguments = [partition.into(), tablespace.into()];
+        [SET_TABLESPACE, SET_INDEX_TABLESPACE].into_iter().try_for_each(|query| run_all(query, &arguments))
     })
 }
 
@@ -353,7 +421,8 @@ pub(crate) fn quarantine(state: &PartitionState) -> Result<usize, SqlError> {
         }
         let (source, target) = (relation_name(default)?, parent.qualified(&name));
         let columns = every_column(parent.oid)?;
-        let outside = outside(&state.key, &state.policy.grid, state.policy.earliest, latest);
+        let earliest = state.policy.earliest.unwrap_or_else(|| state.key.limits().0);
+        let outside = state.key.condition_outside(&state.policy.grid, earliest, latest);
         // Generated columns are copied: LIKE makes ordinary ones of them.
         let moved = run(
             &format!(
@@ -364,12 +433,6 @@ pub(crate) fn quarantine(state: &PartitionState) -> Result<usize, SqlError> {
         )?;
         Ok(moved)
     })
-}
-
-/// Returns the condition for keys that cannot be true.
-fn outside(key: &RangeKey, grid: &Grid, earliest: Option<Key>, latest: Key) -> String {
-    let earliest = earliest.map_or_else(|| key.first(), |earliest| grid.print(earliest));
-    format!("NOT ({})", key.condition(&earliest, &grid.print(latest)))
 }
 
 const MAY_INSERT: &str = "SELECT has_table_privilege($1, 'INSERT')";
@@ -412,6 +475,9 @@ pub(crate) fn attach(state: &PartitionState, table: pg_sys::Oid, from: &str, to:
     as_owner_of(parent.oid, || {
         require_same_owner(parent, table)?;
         lock_exclusively(&parent.with_default(Some(table)))?;
-        without_user_triggers(|| run_composed(ATTACH, &[parent.oid.into(), table.into(), from.into(), to.into()]))
+        let (from, to) = (bound(from), bound(to));
+        let bounds = [parent.oid.into(), table.into(), from.as_str().into(), to.as_str().into()];
+        without_user_triggers(|| run_composed(ATTACH, &bounds))?;
+        take_replica_identity(parent, table)
     })
 }
