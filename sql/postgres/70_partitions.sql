@@ -52,8 +52,8 @@ BEGIN
         END IF;
     END LOOP;
     IF is_number THEN
-        key_from := bounds[1]::numeric;
-        key_to := bounds[2]::numeric;
+        key_from := least(greatest(bounds[1]::numeric, -9223372036854775808), 9223372036854775807);
+        key_to := least(greatest(bounds[2]::numeric, -9223372036854775808), 9223372036854775807);
     ELSE
         key_from := extract(epoch FROM bounds[1]::timestamptz) * 1000000;
         key_to := extract(epoch FROM bounds[2]::timestamptz) * 1000000;
@@ -236,6 +236,45 @@ BEGIN
 END;
 $$;
 
+-- Rejects a policy that names what does not exist.
+CREATE FUNCTION require_policy_objects(parent regclass, retention_schema text, hash_column text, tablespace_ages jsonb)
+    RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    missing text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = parent) THEN
+        RAISE EXCEPTION 'table % does not exist', parent USING ERRCODE = 'undefined_table';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = coalesce(retention_schema, 'arx')) THEN
+        RAISE EXCEPTION 'schema "%" does not exist', retention_schema USING ERRCODE = 'invalid_schema_name';
+    END IF;
+    IF jsonb_typeof(tablespace_ages) = 'object' THEN
+        missing := (SELECT t.value FROM jsonb_each_text(tablespace_ages) AS t
+                     WHERE NOT EXISTS (SELECT FROM pg_tablespace AS s WHERE s.spcname = t.value) LIMIT 1);
+    END IF;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'tablespace "%" does not exist', missing USING ERRCODE = 'undefined_object';
+    END IF;
+    IF hash_column IS NULL THEN
+        RETURN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_attribute AS a
+                    WHERE a.attrelid = parent AND a.attname = hash_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
+        RAISE EXCEPTION 'table % has no column "%"', parent, hash_column USING ERRCODE = 'undefined_column';
+    END IF;
+    missing := (SELECT i.indexrelid::regclass FROM pg_index AS i
+                  JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = hash_column
+                 WHERE i.indrelid = parent AND i.indisunique AND a.attnum <> ALL (i.indkey::smallint[]) LIMIT 1);
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'index % is unique without column "%", which sub-partitions by hash need in it', missing, hash_column
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END;
+$$;
+
 CREATE FUNCTION manage_partitions(
     parent           regclass,
     "interval"       text,
@@ -275,6 +314,7 @@ BEGIN
         RAISE EXCEPTION 'hash_column and hash_partitions must be specified together, and be 1 to 1024 partitions'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    PERFORM arx.require_policy_objects(parent, retention_schema, hash_column, tablespace_ages);
     IF NOT is_ours THEN
         INSERT INTO arx.partition_consents AS c (relation, owner) VALUES (parent, 0)
             ON CONFLICT ON CONSTRAINT partition_consents_pkey DO UPDATE SET owner = 0, consented_at = now();
@@ -290,6 +330,17 @@ $$;
 
 -- Plans -------------------------------------------------------------------------------------------
 
+-- The clauses that a policy adds to the statements of a plan.
+CREATE FUNCTION policy_clauses(parent regclass, OUT schema_name text, OUT by_hash text)
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    SELECT p.retention_schema, ' PARTITION BY HASH (' || quote_ident(p.hash_column) || ')' INTO schema_name, by_hash
+      FROM arx.partition_policies AS p WHERE p.relation = policy_clauses.parent ORDER BY p.builtin LIMIT 1;
+END;
+$$;
+
 -- A step takes about 20 ms; rows move at about 50,000 a second, and tablespaces at 200 MB a second.
 CREATE FUNCTION partition_plan(parent regclass)
     RETURNS TABLE (action text, partition text, range_from timestamptz, range_to timestamptz, reason text, bounds text,
@@ -300,7 +351,10 @@ CREATE FUNCTION partition_plan(parent regclass)
 DECLARE
     table_name text := (SELECT format('%I.%I', n.nspname, c.relname)
                           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = parent);
+    schema_name text;
+    by_hash     text;
 BEGIN
+    SELECT c.schema_name, c.by_hash INTO schema_name, by_hash FROM arx.policy_clauses(parent) AS c;
     RETURN QUERY
     WITH waiting AS (
         SELECT greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::bigint AS rows,
@@ -310,10 +364,11 @@ BEGIN
     )
     SELECT s.action, s.partition, s.range_from, s.range_to, s.reason, s.bounds,
            CASE s.action
-                WHEN 'create' THEN format('CREATE TABLE %s PARTITION OF %s FOR VALUES FROM (%L) TO (%L)', s.partition,
-                                          table_name, l.limits[1], l.limits[2])
+                WHEN 'create' THEN format('CREATE TABLE %s PARTITION OF %s FOR VALUES FROM (%s) TO (%s)%s', s.partition,
+                                          table_name, l.limits[1], l.limits[2], by_hash)
                 WHEN 'detach' THEN format('ALTER TABLE %s DETACH PARTITION %s', table_name, s.partition)
-                WHEN 'move' THEN format('ALTER TABLE %s DETACH PARTITION %s', table_name, s.partition)
+                WHEN 'move' THEN format('ALTER TABLE %s DETACH PARTITION %s; ALTER TABLE %2$s SET SCHEMA %I', table_name,
+                                        s.partition, schema_name)
                 WHEN 'archive' THEN format('ALTER TABLE %s DETACH PARTITION %s', table_name, s.partition)
                 WHEN 'finalize' THEN format('ALTER TABLE %s DETACH PARTITION %s FINALIZE', table_name, s.partition)
                 WHEN 'drop' THEN format('DROP TABLE %s', s.partition)
@@ -332,7 +387,11 @@ BEGIN
       FROM arx.planned_steps(parent) AS s
       LEFT JOIN waiting AS w ON true
       LEFT JOIN pg_class AS c ON c.oid = s.partition_oid
-     CROSS JOIN LATERAL (SELECT regexp_match(s.bounds, '^FROM (.+) TO (.+)$')) AS l (limits)
+     CROSS JOIN LATERAL (
+        SELECT array_agg(CASE WHEN b.bound IN ('MINVALUE', 'MAXVALUE') THEN b.bound ELSE quote_literal(b.bound) END
+                         ORDER BY b.number)
+          FROM unnest(regexp_match(s.bounds, '^FROM (.+) TO (.+)$')) WITH ORDINALITY AS b (bound, number)
+     ) AS l (limits)
      CROSS JOIN LATERAL (
         SELECT CASE WHEN s.has_rows THEN w.rows ELSE greatest(c.reltuples, 0)::bigint END,
                CASE WHEN s.has_rows THEN w.bytes ELSE pg_total_relation_size(c.oid) END
