@@ -4,6 +4,47 @@
 -- the catalog alone, under one short lock. drain_default_partitions() then moves the rows, one
 -- range a transaction, while others read and write. It can be interrupted and called again.
 
+-- The object that depends on a table and could not follow one that takes its place, or NULL.
+CREATE FUNCTION conversion_dependent(relation regclass) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    RETURN coalesce(
+        (SELECT format('table %s refers to it: drop that foreign key first', f.conrelid::regclass) FROM pg_constraint AS f
+          WHERE f.confrelid = relation AND f.contype = 'f' AND f.conparentid = 0 LIMIT 1),
+        (SELECT CASE WHEN r.rulename <> '_RETURN' THEN format('%s would not apply any more: drop it first', o.name)
+                     WHEN v.relkind = 'm' THEN format('materialized view %s reads it: drop it first, and create it again afterwards',
+                                                    v.oid::regclass)
+                     ELSE format('view %s reads it, and belongs to another role', v.oid::regclass) END
+           FROM pg_depend AS d
+           JOIN pg_rewrite AS r ON r.oid = d.objid
+           JOIN pg_class AS v ON v.oid = r.ev_class
+          CROSS JOIN LATERAL pg_describe_object('pg_rewrite'::regclass, r.oid, 0) AS o (name)
+          WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = relation
+            AND (r.rulename <> '_RETURN' OR v.relkind = 'm' OR NOT pg_has_role(v.relowner, 'USAGE')) LIMIT 1),
+        (SELECT format('%s depends on it: drop that first, and create it again afterwards',
+                       pg_describe_object(d.classid, d.objid, d.objsubid))
+           FROM pg_depend AS d
+           LEFT JOIN pg_policy AS p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
+          WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = relation
+            AND (d.classid = 'pg_proc'::regclass OR p.polrelid <> relation) LIMIT 1),
+        (SELECT format('%s uses its row type: drop that first, and create it again afterwards',
+                       pg_describe_object(d.classid, d.objid, d.objsubid))
+           FROM pg_type AS t JOIN pg_depend AS d ON d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.oid, t.typarray)
+          WHERE t.typrelid = relation AND d.deptype = 'n'
+            AND d.classid IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass) LIMIT 1),
+        (SELECT format('publication %I sends it by the names of partitions, which subscribers lack: set publish_via_partition_root', p.pubname)
+           FROM pg_publication AS p
+          WHERE NOT p.pubviaroot
+            AND EXISTS (SELECT FROM pg_get_publication_tables(p.pubname) AS t
+                         WHERE t.relid = relation OR t.relid IN (SELECT l.relid FROM pg_partition_tree(relation) AS l)) LIMIT 1),
+        (SELECT format('publication %I holds it, and belongs to another role', p.pubname) FROM pg_publication_rel AS r
+           JOIN pg_publication AS p ON p.oid = r.prpubid
+          WHERE r.prrelid = relation AND NOT pg_has_role(p.pubowner, 'USAGE') LIMIT 1));
+END;
+$$;
+
 -- The obstacle to converting a table, or NULL.
 CREATE FUNCTION conversion_obstacle(relation regclass, key name) RETURNS text
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -12,55 +53,65 @@ CREATE FUNCTION conversion_obstacle(relation regclass, key name) RETURNS text
 DECLARE
     class record;
 BEGIN
-    SELECT c.relkind, c.relispartition, c.relpersistence, c.relrowsecurity, a.attnum, a.attnotnull INTO class
+    SELECT c.relkind, c.relnamespace, c.relispartition, c.relpersistence, a.attnum, a.attnotnull INTO class
       FROM pg_class AS c LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = key AND a.attnum > 0
      WHERE c.oid = relation;
     RETURN CASE
         WHEN class.relkind IS DISTINCT FROM 'r' THEN 'it is not an ordinary table'
+        WHEN class.relnamespace = 'arx'::regnamespace THEN 'it is a table of ARX'
         WHEN class.relispartition THEN 'it is a partition'
         WHEN class.relpersistence <> 'p' THEN 'it is temporary or unlogged'
-        WHEN class.relrowsecurity THEN 'it has row security, whose policies would not apply any more'
         WHEN class.attnum IS NULL THEN format('it has no column %I', key)
         WHEN NOT class.attnotnull THEN format('column %I may be null: rows without a key have no partition', key)
         WHEN EXISTS (SELECT FROM pg_inherits AS i WHERE relation IN (i.inhrelid, i.inhparent)) THEN 'it inherits, or is inherited from'
         ELSE coalesce(
-            (SELECT format('index %s is unique without column %I', i.indexrelid::regclass, key) FROM pg_index AS i
+            (SELECT format('index %s is unique without column %I: add the column to it', i.indexrelid::regclass, key)
+               FROM pg_index AS i
               WHERE i.indrelid = relation AND i.indisunique AND class.attnum <> ALL (i.indkey::smallint[]) LIMIT 1),
-            (SELECT format('table %s refers to it', f.conrelid::regclass) FROM pg_constraint AS f
-              WHERE f.confrelid = relation AND f.contype = 'f' LIMIT 1),
             (SELECT format('constraint %I excludes rows', x.conname) FROM pg_constraint AS x
               WHERE x.conrelid = relation AND x.contype = 'x' LIMIT 1),
-            (SELECT format('view %s reads it', r.ev_class::regclass)
-               FROM pg_depend AS d JOIN pg_rewrite AS r ON r.oid = d.objid
-              WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = relation
-                AND r.ev_class <> relation LIMIT 1),
-            (SELECT format('column %I is an identity: give it a sequence as default', a.attname) FROM pg_attribute AS a
-              WHERE a.attrelid = relation AND a.attidentity <> '' AND NOT a.attisdropped LIMIT 1),
-            (SELECT format('publication %I holds it', p.pubname) FROM pg_publication_rel AS r
-               JOIN pg_publication AS p ON p.oid = r.prpubid WHERE r.prrelid = relation LIMIT 1))
+            (SELECT format('constraint %I is not valid: run ALTER TABLE %s VALIDATE CONSTRAINT %1$I', x.conname, relation)
+               FROM pg_constraint AS x
+              WHERE x.conrelid = relation AND NOT x.convalidated LIMIT 1),
+            (SELECT format('trigger %I has transition tables for each row, which partitioned tables have not', t.tgname)
+               FROM pg_trigger AS t
+              WHERE t.tgrelid = relation AND t.tgtype & 1 = 1 AND coalesce(t.tgoldtable, t.tgnewtable) IS NOT NULL LIMIT 1),
+            arx.conversion_dependent(relation))
     END;
 END;
 $$;
 
--- Statements that give a table what another one has beyond its columns: privileges, comment, owned
--- sequences, foreign keys (which end with `suffix`) and triggers. They hold %1$s for its name.
+-- Statements that give a table what another one of its name has beyond its columns: privileges,
+-- comment, owned sequences, foreign keys (which end with `suffix`), policies and triggers.
 CREATE FUNCTION conversion_extras(relation regclass, suffix text) RETURNS text[]
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
+DECLARE
+    table_name text := (SELECT format('%I.%I', n.nspname, c.relname)
+                          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                         WHERE c.oid = conversion_extras.relation);
 BEGIN
     RETURN ARRAY(
-        SELECT format('GRANT %s ON TABLE %%1$s TO %s%s', a.privilege_type,
-                      CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE replace(a.grantee::regrole::text, '%', '%%') END,
+        SELECT format('GRANT %s%s ON TABLE %s TO %s%s', a.privilege_type, g.columns, table_name,
+                      CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END,
                       CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-          FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+          FROM pg_class AS c
+         CROSS JOIN LATERAL (SELECT c.relacl, '' UNION ALL
+                             SELECT t.attacl, format(' (%I)', t.attname) FROM pg_attribute AS t
+                              WHERE t.attrelid = c.oid AND NOT t.attisdropped) AS g (acl, columns)
+         CROSS JOIN LATERAL aclexplode(g.acl) AS a
          WHERE c.oid = conversion_extras.relation AND a.grantee <> c.relowner)
         || ARRAY(
-        SELECT format('COMMENT ON TABLE %%1$s IS %s', replace(quote_literal(d.description), '%', '%%'))
+        SELECT format('COMMENT ON TABLE %s IS %L', table_name, d.description)
           FROM pg_description AS d
          WHERE d.classoid = 'pg_class'::regclass AND d.objoid = conversion_extras.relation AND d.objsubid = 0)
         || ARRAY(
-        SELECT format('ALTER SEQUENCE %s OWNED BY %%1$s.%I', d.objid::regclass, a.attname)
+        SELECT format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', table_name, a.attname, a.attstattarget)
+          FROM pg_attribute AS a
+         WHERE a.attrelid = conversion_extras.relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget >= 0)
+        || ARRAY(
+        SELECT format('ALTER SEQUENCE %s OWNED BY %s.%I', d.objid::regclass, table_name, a.attname)
           FROM pg_depend AS d
           JOIN pg_class AS s ON s.oid = d.objid AND s.relkind = 'S'
           JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
@@ -68,13 +119,123 @@ BEGIN
            AND d.refobjid = conversion_extras.relation AND d.deptype = 'a')
         || ARRAY(
         -- The key that the default partition has already is not checked again.
-        SELECT format('ALTER TABLE %%1$s ADD CONSTRAINT %s %s', replace(quote_ident(f.conname), '%', '%%'),
-                      replace(pg_get_constraintdef(f.oid), '%', '%%') || conversion_extras.suffix)
+        SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', table_name, f.conname,
+                      pg_get_constraintdef(f.oid) || CASE WHEN f.convalidated THEN conversion_extras.suffix ELSE '' END)
           FROM pg_constraint AS f
-         WHERE f.conrelid = conversion_extras.relation AND f.contype = 'f' AND f.convalidated)
+         WHERE f.conrelid = conversion_extras.relation AND f.contype = 'f')
+        || arx.conversion_policies(conversion_extras.relation)
         || ARRAY(
-        SELECT replace(pg_get_triggerdef(t.oid), '%', '%%') FROM pg_trigger AS t
-         WHERE t.tgrelid = conversion_extras.relation AND NOT t.tgisinternal);
+        SELECT s.statement
+          FROM pg_trigger AS t
+         CROSS JOIN LATERAL (VALUES
+               (1, pg_get_triggerdef(t.oid)),
+               (2, format('ALTER TABLE %s %s TRIGGER %I', table_name,
+                          CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' END,
+                          t.tgname))) AS s (number, statement)
+         WHERE t.tgrelid = conversion_extras.relation AND NOT t.tgisinternal AND s.statement IS NOT NULL
+           AND (s.number = 1 OR t.tgenabled <> 'O')
+         ORDER BY t.tgname, s.number);
+END;
+$$;
+
+-- The same for row security, publications and views.
+CREATE FUNCTION conversion_policies(relation regclass) RETURNS text[]
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    class record;
+BEGIN
+    SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity, c.relforcerowsecurity INTO class
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = conversion_policies.relation;
+    RETURN ARRAY(
+        SELECT format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', p.polname, class.name,
+                      CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+                      CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE'
+                                    ELSE 'ALL' END,
+                      (SELECT string_agg(CASE u.role WHEN 0 THEN 'PUBLIC' ELSE u.role::regrole::text END, ', ')
+                         FROM unnest(p.polroles) AS u (role)))
+               || coalesce(' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
+               || coalesce(' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
+          FROM pg_policy AS p WHERE p.polrelid = conversion_policies.relation ORDER BY p.polname)
+        || CASE WHEN class.relrowsecurity THEN ARRAY[format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', class.name)] END
+        || CASE WHEN class.relforcerowsecurity THEN ARRAY[format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', class.name)] END
+        || ARRAY(
+        SELECT format('ALTER PUBLICATION %I ADD TABLE %s', p.pubname, class.name)
+               || coalesce((SELECT ' (' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')'
+                              FROM pg_attribute AS a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::smallint[])), '')
+               || coalesce(' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')', '')
+          FROM pg_publication_rel AS r JOIN pg_publication AS p ON p.oid = r.prpubid
+         WHERE r.prrelid = conversion_policies.relation ORDER BY p.pubname)
+        || ARRAY(
+        -- A view keeps its identity, its owner and privileges.
+        SELECT format('CREATE OR REPLACE VIEW %I.%I %s AS %s', n.nspname, v.relname,
+                      coalesce('WITH (' || array_to_string(v.reloptions, ', ') || ')', ''), pg_get_viewdef(v.oid))
+          FROM (SELECT DISTINCT w.ev_class FROM pg_depend AS d JOIN pg_rewrite AS w ON w.oid = d.objid
+                 WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+                   AND d.refobjid = conversion_policies.relation AND w.rulename = '_RETURN') AS r
+          JOIN pg_class AS v ON v.oid = r.ev_class
+          JOIN pg_namespace AS n ON n.oid = v.relnamespace
+         ORDER BY v.oid);
+END;
+$$;
+
+-- A name for a relation next to another one: its name, cut to make room for an ending.
+CREATE FUNCTION conversion_name(relation regclass, ending text) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    stem text := (SELECT c.relname FROM pg_class AS c WHERE c.oid = relation);
+BEGIN
+    WHILE octet_length(stem) + octet_length(ending) > 63 LOOP
+        stem := left(stem, -1);
+    END LOOP;
+    RETURN stem || ending;
+END;
+$$;
+
+-- Takes a table's sequences of identity columns over into those of another one.
+CREATE FUNCTION move_identities(source regclass, target regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    identity record;
+BEGIN
+    FOR identity IN
+        SELECT pg_get_serial_sequence(move_identities.source::text, a.attname) AS former,
+               pg_get_serial_sequence(move_identities.target::text, a.attname) AS next
+          FROM pg_attribute AS a
+         WHERE a.attrelid = move_identities.source AND a.attidentity <> '' AND NOT a.attisdropped
+    LOOP
+        EXECUTE format('SELECT setval(%L::regclass, s.last_value, s.is_called) FROM %s AS s', identity.next, identity.former);
+    END LOOP;
+END;
+$$;
+
+-- Gives a table the replica identity of another one with the same columns.
+CREATE FUNCTION copy_replica_identity(source regclass, target regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    identity text;
+BEGIN
+    SELECT CASE c.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'
+                WHEN 'i' THEN (SELECT format('USING INDEX %I', n.relname)
+                                 FROM pg_index AS o
+                                 JOIN pg_index AS i ON i.indrelid = copy_replica_identity.target
+                                  AND split_part(pg_get_indexdef(i.indexrelid), ' USING ', 2)
+                                    = split_part(pg_get_indexdef(o.indexrelid), ' USING ', 2)
+                                  AND i.indisunique
+                                 JOIN pg_class AS n ON n.oid = i.indexrelid
+                                WHERE o.indrelid = c.oid AND o.indisreplident LIMIT 1) END
+      INTO identity
+      FROM pg_class AS c WHERE c.oid = copy_replica_identity.source;
+    IF identity IS NOT NULL THEN
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY %s', copy_replica_identity.target, identity);
+    END IF;
 END;
 $$;
 
@@ -113,10 +274,8 @@ CREATE FUNCTION convert_table(
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    obstacle  text;
     class     record;
     parent    regclass;
-    rest      name;
     statement text;
     after     text[];
     began     timestamptz := clock_timestamp();
@@ -130,50 +289,211 @@ BEGIN
         RAISE EXCEPTION 'must be owner of table %', convert_table.relation USING ERRCODE = 'insufficient_privilege';
     END IF;
     PERFORM arx.lock_in_attempts(convert_table.relation, 'ACCESS EXCLUSIVE');
-    obstacle := arx.conversion_obstacle(convert_table.relation, key);
-    IF obstacle IS NOT NULL THEN
-        RAISE EXCEPTION 'table % cannot be partitioned: %', convert_table.relation, obstacle
-            USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
     after := arx.conversion_extras(convert_table.relation, '');
-    FOR statement IN SELECT format('DROP TRIGGER %I ON %s', t.tgname, convert_table.relation) FROM pg_trigger AS t
-                      WHERE t.tgrelid = convert_table.relation AND NOT t.tgisinternal LOOP
-        EXECUTE statement;
-    END LOOP;
-    rest := left(class.relname, 55) || '_default';
-    EXECUTE format('ALTER TABLE %s RENAME TO %I', convert_table.relation, rest);
-    EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL EXCLUDING STATISTICS) PARTITION BY RANGE (%I)',
-                   class.nspname, class.relname, class.nspname, rest, key);
-    parent := to_regclass(format('%I.%I', class.nspname, class.relname));
+    parent := arx.put_parent_in_place(convert_table.relation, key);
     EXECUTE format('ALTER TABLE %s OWNER TO %s', parent, class.owner);
     -- While the table is empty: a plan reads the rows of the default partition.
     PERFORM arx.manage_partitions(parent, convert_table."interval", premake, retention, time_zone => convert_table.time_zone,
                                   epoch => convert_table.epoch);
-    EXECUTE format('ALTER TABLE %s ATTACH PARTITION %I.%I DEFAULT', parent, class.nspname, rest);
+    EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s DEFAULT', parent, convert_table.relation);
     FOREACH statement IN ARRAY after LOOP
-        EXECUTE format(statement, parent);
+        EXECUTE statement;
     END LOOP;
-    PERFORM arx.note_partition_event(parent, 'convert', format('%I.%I', class.nspname, rest), convert_table.relation, 'DEFAULT',
-                                     NULL, NULL, 'called by hand', 'done', NULL, NULL, NULL, began);
+    PERFORM arx.copy_replica_identity(convert_table.relation, parent);
+    PERFORM arx.note_partition_event(parent, 'convert', convert_table.relation::text, convert_table.relation, 'DEFAULT', NULL,
+                                     NULL, 'called by hand', 'done', NULL, NULL, NULL, began);
+    RETURN parent;
+END;
+$$;
+
+-- Makes an empty partitioned table with the name and the columns of a table, which gets another
+-- name and leaves to it what a partition does not have.
+CREATE FUNCTION put_parent_in_place(relation regclass, key name) RETURNS regclass
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    source    regclass := put_parent_in_place.relation;
+    class     record;
+    parent    regclass;
+    rest      text;
+    number    integer := 1;
+    identity  record;
+    obstacle  text := arx.conversion_obstacle(put_parent_in_place.relation, key);
+    statement text;
+BEGIN
+    IF obstacle IS NOT NULL THEN
+        RAISE EXCEPTION 'table % cannot be partitioned: %', source, obstacle USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    SELECT n.oid AS schema, n.nspname, c.relname INTO class
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = source;
+    FOR statement IN
+        SELECT format('DROP TRIGGER %I ON %s', t.tgname, source) FROM pg_trigger AS t
+         WHERE t.tgrelid = source AND NOT t.tgisinternal
+         UNION ALL
+        SELECT format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, source) FROM pg_publication_rel AS r
+          JOIN pg_publication AS p ON p.oid = r.prpubid WHERE r.prrelid = source
+         UNION ALL
+        -- Maintenance moves all rows of the default partition.
+        SELECT format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', source)
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+    rest := arx.conversion_name(source, '_default');
+    WHILE EXISTS (SELECT FROM pg_type AS t WHERE t.typnamespace = class.schema AND t.typname = rest
+                   UNION ALL SELECT FROM pg_class AS c WHERE c.relnamespace = class.schema AND c.relname = rest) LOOP
+        number := number + 1;
+        rest := arx.conversion_name(source, '_default_' || number);
+    END LOOP;
+    EXECUTE format('ALTER TABLE %s RENAME TO %I', source, rest);
+    EXECUTE format('CREATE TABLE %I.%I (LIKE %s INCLUDING ALL EXCLUDING STATISTICS) PARTITION BY RANGE (%I)',
+                   class.nspname, class.relname, source, key);
+    parent := to_regclass(format('%I.%I', class.nspname, class.relname));
+    PERFORM arx.move_identities(source, parent);
+    FOR identity IN
+        SELECT a.attname, s.relname AS name, pg_get_serial_sequence(parent::text, a.attname) AS next
+          FROM pg_attribute AS a
+          JOIN pg_class AS s ON s.oid = pg_get_serial_sequence(source::text, a.attname)::regclass
+         WHERE a.attrelid = source AND a.attidentity <> '' AND NOT a.attisdropped
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP IDENTITY', source, identity.attname);
+        EXECUTE format('ALTER SEQUENCE %s RENAME TO %I', identity.next, identity.name);
+    END LOOP;
     RETURN parent;
 END;
 $$;
 
 -- The way back ------------------------------------------------------------------------------------
 
--- Notes the key of each row that changes while a table is copied.
-CREATE FUNCTION capture_change() RETURNS trigger
+-- Makes what a table is copied into: an ordinary table, a table of the keys that change meanwhile,
+-- and of the partitions that are copied, and the trigger that notes keys. Roles that write need no
+-- privilege on them: the trigger's function works with the rights of the table's owner.
+CREATE FUNCTION begin_unpartition(relation regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    source  regclass := begin_unpartition.relation;
+    class   record;
+    plain   text;
+    changes text;
+    capture text;
+    row_    text;
+BEGIN
+    PERFORM arx.require_unpartitionable(source);
+    SELECT n.nspname, c.relowner::regrole AS owner INTO class
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = source;
+    plain := format('%I.%I', class.nspname, arx.conversion_name(source, '_plain'));
+    changes := format('%I.%I', class.nspname, arx.conversion_name(source, '_plain_changes'));
+    capture := format('%I.%I', class.nspname, arx.conversion_name(source, '_plain_capture'));
+    SELECT string_agg('%1$s.' || replace(quote_ident(a.attname), '%', '%%'), ', ' ORDER BY k.position) INTO row_
+      FROM pg_index AS i
+     CROSS JOIN unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
+      JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+     WHERE i.indrelid = source AND i.indisprimary;
+    row_ := format('INSERT INTO %s (key) VALUES (jsonb_build_array(%s));', replace(changes, '%', '%%'), row_);
+    PERFORM arx.lock_in_attempts(source, 'SHARE ROW EXCLUSIVE');
+    EXECUTE format('CREATE TABLE %s (change bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key jsonb, part oid, file oid)', changes);
+    EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL)', plain, source);
+    EXECUTE format('CREATE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L',
+                   capture, format('BEGIN IF TG_OP <> ''INSERT'' THEN %s END IF; IF TG_OP <> ''DELETE'' THEN %s END IF; RETURN NULL; END',
+                                   format(row_, 'OLD'), format(row_, 'NEW')));
+    EXECUTE format('REVOKE ALL ON FUNCTION %s() FROM PUBLIC', capture);
+    EXECUTE format('ALTER TABLE %s OWNER TO %s', changes, class.owner);
+    EXECUTE format('ALTER TABLE %s OWNER TO %s', plain, class.owner);
+    EXECUTE format('CREATE TRIGGER arx_capture AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %s()',
+                   source, capture);
+    EXECUTE format('ALTER FUNCTION %s() OWNER TO %s', capture, class.owner);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER arx_capture', source);
+END;
+$$;
+
+-- Rejects a table that another session has converted meanwhile, and keeps others from copying it
+-- until the end of the transaction.
+CREATE FUNCTION claim_unpartition(relation regclass, changes text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    IF TG_OP <> 'INSERT' THEN
-        EXECUTE format('INSERT INTO %s (key) SELECT jsonb_build_array(%s)', TG_ARGV[0], TG_ARGV[1]) USING OLD;
+    IF to_regclass(changes) IS NOT NULL
+       AND EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname = 'arx_capture') THEN
+        PERFORM set_config('lock_timeout', '10s', true);
+        EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', changes);
     END IF;
-    IF TG_OP <> 'DELETE' THEN
-        EXECUTE format('INSERT INTO %s (key) SELECT jsonb_build_array(%s)', TG_ARGV[0], TG_ARGV[1]) USING NEW;
+    IF to_regclass(changes) IS NULL
+       OR NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname = 'arx_capture') THEN
+        RAISE EXCEPTION 'another session has completed or stopped the conversion of table %', relation
+            USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    RETURN NULL;
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION 'another session is converting table %', relation
+        USING ERRCODE = 'lock_not_available',
+              HINT = 'Call unpartition_table() again when it has ended: it goes on where that one was.';
+END;
+$$;
+
+-- Returns true if a copy holds what the partitions hold, once the changes are applied: all have
+-- been copied, and none was detached or truncated since. Otherwise forgets what does not count.
+CREATE FUNCTION is_copied(relation regclass, plain text, changes text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    gone    boolean;
+    missing boolean;
+BEGIN
+    PERFORM arx.claim_unpartition(relation, changes);
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s AS c WHERE c.part IS NOT NULL '
+                   'AND NOT EXISTS (SELECT FROM pg_partition_tree($1) AS t '
+                   'WHERE t.relid = c.part AND coalesce(pg_relation_filenode(t.relid), 0) = c.file))', changes)
+       INTO gone USING is_copied.relation;
+    EXECUTE format('SELECT EXISTS (SELECT FROM pg_partition_tree($1) AS t WHERE t.isleaf AND t.relid <> $1 '
+                   'AND t.relid::oid NOT IN (SELECT c.part FROM %s AS c WHERE c.part IS NOT NULL))', changes)
+       INTO missing USING is_copied.relation;
+    IF gone THEN
+        EXECUTE format('TRUNCATE %s', plain);
+        EXECUTE format('DELETE FROM %s WHERE part IS NOT NULL', changes);
+    END IF;
+    RETURN NOT gone AND NOT missing;
+END;
+$$;
+
+-- Copies each partition that has not been copied, in batches.
+CREATE PROCEDURE copy_partitions(relation regclass, plain text, changes text, columns text, keys text, batch integer)
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    part   regclass;
+    file   pg_catalog.oid;
+    beyond text;
+    copied bigint;
+BEGIN
+    LOOP
+        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        PERFORM arx.claim_unpartition(relation, changes);
+        EXECUTE format('SELECT t.relid, coalesce(pg_relation_filenode(t.relid), 0) FROM pg_partition_tree($1) AS t '
+                       'WHERE t.isleaf AND t.relid <> $1 '
+                       'AND t.relid::oid NOT IN (SELECT c.part FROM %s AS c WHERE c.part IS NOT NULL) LIMIT 1', changes)
+           INTO part, file USING relation;
+        EXIT WHEN part IS NULL;
+        beyond := NULL;
+        LOOP
+            EXECUTE format(
+                'WITH next AS (SELECT %1$s FROM %2$s %3$s ORDER BY %4$s LIMIT %5$s), '
+                'copied AS (INSERT INTO %6$s (%1$s) OVERRIDING SYSTEM VALUE SELECT %1$s FROM next ON CONFLICT DO NOTHING) '
+                'SELECT count(*), (SELECT format(%7$L, %4$s) FROM next ORDER BY (%4$s) DESC LIMIT 1) FROM next',
+                columns, part, CASE WHEN beyond IS NULL THEN '' ELSE format('WHERE (%s) > (%s)', keys, beyond) END, keys, batch,
+                plain, (SELECT string_agg('%L', ', ') FROM pg_index AS i CROSS JOIN unnest(i.indkey::smallint[])
+                         WHERE i.indrelid = relation AND i.indisprimary))
+               INTO copied, beyond;
+            COMMIT;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+            PERFORM arx.claim_unpartition(relation, changes);
+            EXIT WHEN copied < batch;
+        END LOOP;
+        EXECUTE format('INSERT INTO %s (part, file) VALUES ($1, $2)', changes) USING part::pg_catalog.oid, file;
+        COMMIT;
+    END LOOP;
 END;
 $$;
 
@@ -190,14 +510,9 @@ DECLARE
     columns   text;
     keys      text;
     key_types text;
-    parts     regclass[];
-    part      regclass;
-    beyond    text;
     copied    bigint;
     statement text;
-    after     text[];
     new_table regclass;
-    began     timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF arx.in_transaction_block() THEN
@@ -208,22 +523,14 @@ BEGIN
         RAISE EXCEPTION 'relation must not be null, and batch must be between 1 and 1000000'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    SELECT n.nspname, c.relname, c.relowner, c.relkind, i.indexrelid, i.indkey INTO class
+    PERFORM arx.require_unpartitionable(relation);
+    SELECT n.nspname, i.indkey INTO class
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
+      JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
      WHERE c.oid = relation;
-    IF NOT pg_has_role(class.relowner, 'USAGE') THEN
-        RAISE EXCEPTION 'must be owner of table %', relation USING ERRCODE = 'insufficient_privilege';
-    ELSIF class.relkind <> 'p' OR class.indexrelid IS NULL THEN
-        RAISE EXCEPTION 'table % is not a partitioned table with a primary key', relation USING ERRCODE = 'wrong_object_type';
-    ELSIF EXISTS (SELECT FROM pg_constraint AS f WHERE f.confrelid = relation AND f.contype = 'f')
-       OR EXISTS (SELECT FROM arx.watched_tables() AS w WHERE to_regclass('arx.' || quote_ident(w.name)) = relation) THEN
-        RAISE EXCEPTION 'other tables, or ARX itself, refer to table %', relation
-            USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-    plain := format('%I.%I', class.nspname, left(class.relname, 50) || '_plain');
-    changes := format('%I.%I', class.nspname, left(class.relname, 50) || '_plain_changes');
+    plain := format('%I.%I', class.nspname, arx.conversion_name(relation, '_plain'));
+    changes := format('%I.%I', class.nspname, arx.conversion_name(relation, '_plain_changes'));
     SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO columns
       FROM pg_attribute AS a
      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
@@ -232,56 +539,27 @@ BEGIN
       INTO keys, key_types
       FROM unnest(class.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
       JOIN pg_attribute AS a ON a.attrelid = relation AND a.attnum = k.attnum;
-    IF to_regclass(changes) IS NULL THEN
-        PERFORM arx.lock_in_attempts(relation, 'SHARE ROW EXCLUSIVE');
-        EXECUTE format('CREATE TABLE %s (change bigserial PRIMARY KEY, key jsonb NOT NULL)', changes);
-        EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL)', plain, relation);
-        EXECUTE format('CREATE TRIGGER arx_capture AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW '
-                       'EXECUTE FUNCTION arx.capture_change(%L, %L)', relation, changes,
-                       (SELECT string_agg('($1).' || quote_ident(a.attname), ', ' ORDER BY k.position)
-                          FROM unnest(class.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
-                          JOIN pg_attribute AS a ON a.attrelid = relation AND a.attnum = k.attnum));
-        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER arx_capture', relation);
+    IF NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname = 'arx_capture') THEN
+        PERFORM arx.begin_unpartition(relation);
         COMMIT;
-        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     END IF;
-    parts := ARRAY(SELECT t.relid FROM pg_partition_tree(relation) AS t WHERE t.isleaf AND t.relid <> relation);
-    FOREACH part IN ARRAY parts LOOP
-        beyond := NULL;
-        LOOP
-            EXECUTE format(
-                'WITH next AS (SELECT %1$s FROM %2$s %3$s ORDER BY %4$s LIMIT %5$s), '
-                'copied AS (INSERT INTO %6$s (%1$s) OVERRIDING SYSTEM VALUE SELECT %1$s FROM next ON CONFLICT DO NOTHING) '
-                'SELECT count(*), (SELECT format(%7$L, %4$s) FROM next ORDER BY (%4$s) DESC LIMIT 1) FROM next',
-                columns, part, CASE WHEN beyond IS NULL THEN '' ELSE format('WHERE (%s) > (%s)', keys, beyond) END, keys, batch,
-                plain, (SELECT string_agg('%L', ', ') FROM unnest(class.indkey::smallint[])))
-               INTO copied, beyond;
-            COMMIT;
-            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-            EXIT WHEN copied < batch;
-        END LOOP;
-    END LOOP;
     LOOP
-        CALL arx.apply_changes(relation, plain, changes, columns, keys, key_types, copied);
-        COMMIT;
+        CALL arx.copy_partitions(relation, plain, changes, columns, keys, batch);
+        LOOP
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+            PERFORM arx.claim_unpartition(relation, changes);
+            CALL arx.apply_changes(relation, plain, changes, columns, keys, key_types, copied);
+            COMMIT;
+            EXIT WHEN copied < 1000;
+        END LOOP;
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-        EXIT WHEN copied < 1000;
+        PERFORM arx.claim_unpartition(relation, changes);
+        PERFORM arx.lock_in_attempts(relation, 'ACCESS EXCLUSIVE');
+        EXIT WHEN arx.is_copied(relation, plain, changes);
+        COMMIT;
     END LOOP;
-    PERFORM arx.lock_in_attempts(relation, 'ACCESS EXCLUSIVE');
     CALL arx.apply_changes(relation, plain, changes, columns, keys, key_types, copied);
-    EXECUTE format('DROP TRIGGER arx_capture ON %s', relation);
-    EXECUTE format('DROP TABLE %s', changes);
-    after := arx.conversion_extras(relation, ' NOT VALID');
-    EXECUTE format('ALTER TABLE %s RENAME TO %I', relation, left(class.relname, 50) || '_partitioned');
-    new_table := plain::regclass;
-    EXECUTE format('ALTER TABLE %s RENAME TO %I', plain, class.relname);
-    EXECUTE format('ALTER TABLE %s OWNER TO %s', new_table, class.relowner::regrole);
-    FOREACH statement IN ARRAY after LOOP
-        EXECUTE format(statement, new_table);
-    END LOOP;
-    PERFORM arx.remove_partition_policy(relation);
-    PERFORM arx.note_partition_event(relation, 'unpartition', new_table::text, new_table, NULL, NULL, NULL, 'called by hand',
-                                     'done', NULL, NULL, NULL, began);
+    new_table := arx.put_copy_in_place(relation, plain, changes);
     COMMIT;
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     FOR statement IN SELECT format('ALTER TABLE %s VALIDATE CONSTRAINT %I', new_table, f.conname) FROM pg_constraint AS f
@@ -290,6 +568,73 @@ BEGIN
         COMMIT;
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     END LOOP;
+END;
+$$;
+
+CREATE FUNCTION require_unpartitionable(relation regclass) RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    class    record;
+    obstacle text;
+BEGIN
+    SELECT c.relowner, c.relkind, c.relnamespace, i.indexrelid INTO class
+      FROM pg_class AS c LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
+     WHERE c.oid = require_unpartitionable.relation;
+    IF NOT pg_has_role(class.relowner, 'USAGE') THEN
+        RAISE EXCEPTION 'must be owner of table %', require_unpartitionable.relation USING ERRCODE = 'insufficient_privilege';
+    ELSIF class.relkind <> 'p' OR class.indexrelid IS NULL THEN
+        RAISE EXCEPTION 'table % is not a partitioned table with a primary key', require_unpartitionable.relation
+            USING ERRCODE = 'wrong_object_type';
+    END IF;
+    obstacle := CASE
+        WHEN class.relnamespace = 'arx'::regnamespace THEN 'ARX needs its partitions'
+        ELSE arx.conversion_dependent(require_unpartitionable.relation) END;
+    IF obstacle IS NOT NULL THEN
+        RAISE EXCEPTION 'table % cannot become an ordinary one: %', require_unpartitionable.relation, obstacle
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END;
+$$;
+
+-- Gives the copy of a table its name and what it has beyond its columns.
+CREATE FUNCTION put_copy_in_place(relation regclass, plain text, changes text) RETURNS regclass
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    source    regclass := put_copy_in_place.relation;
+    class     record;
+    new_table regclass := to_regclass(plain);
+    statement text;
+    after     text[];
+    began     timestamptz := clock_timestamp();
+BEGIN
+    PERFORM arx.claim_unpartition(source, changes);
+    SELECT n.nspname, c.relname INTO class
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = source;
+    EXECUTE format('DROP TRIGGER arx_capture ON %s', source);
+    EXECUTE format('DROP FUNCTION %I.%I()', class.nspname, arx.conversion_name(source, '_plain_capture'));
+    EXECUTE format('DROP TABLE %s', changes);
+    after := arx.conversion_extras(source, ' NOT VALID');
+    FOR statement IN
+        SELECT format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, source) FROM pg_publication_rel AS r
+          JOIN pg_publication AS p ON p.oid = r.prpubid WHERE r.prrelid = source
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+    PERFORM arx.move_identities(source, new_table);
+    PERFORM arx.copy_replica_identity(source, new_table);
+    EXECUTE format('ALTER TABLE %s RENAME TO %I', source, arx.conversion_name(source, '_partitioned'));
+    EXECUTE format('ALTER TABLE %s RENAME TO %I', new_table, class.relname);
+    FOREACH statement IN ARRAY after LOOP
+        EXECUTE statement;
+    END LOOP;
+    PERFORM arx.remove_partition_policy(source);
+    PERFORM arx.note_partition_event(source, 'unpartition', new_table::text, new_table, NULL, NULL, NULL, 'called by hand',
+                                     'done', NULL, NULL, NULL, began);
+    RETURN new_table;
 END;
 $$;
 
@@ -303,7 +648,7 @@ CREATE PROCEDURE apply_changes(
 BEGIN
     -- These are the keys noted until now; a row that changes later is noted again.
     EXECUTE format('CREATE TEMPORARY TABLE arx_keys ON COMMIT DROP AS '
-                   'WITH gone AS (DELETE FROM %s RETURNING key) SELECT DISTINCT key FROM gone', changes);
+                   'WITH gone AS (DELETE FROM %s WHERE key IS NOT NULL RETURNING key) SELECT DISTINCT key FROM gone', changes);
     GET DIAGNOSTICS applied = ROW_COUNT;
     EXECUTE format('DELETE FROM %s AS p USING pg_temp.arx_keys AS l WHERE (p.%s) = (%s)', plain,
                    replace(keys, ', ', ', p.'), key_types);

@@ -252,3 +252,253 @@ async fn a_table_is_partitioned_and_back_while_others_write() {
     assert_eq!(database.query("SELECT relkind FROM pg_class WHERE oid = 'public.moves'::regclass").unwrap(), "r");
     assert!(longest < Duration::from_secs(5), "{longest:?}");
 }
+
+/// Outcomes of a table's maintenance that are not `done`, and the bounds of its partitions.
+fn maintained(database: &arx_stack::Database<'_>, table: &str) -> String {
+    database
+        .query(&format!(
+            "SELECT m.action, m.error FROM arx.run_partition_maintenance('{table}') AS m WHERE NOT m.done;
+             SELECT pg_get_expr(c.relpartbound, 0) FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+              WHERE i.inhparent = '{table}'::regclass ORDER BY c.oid"
+        ))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn partitions_of_integers_reach_the_ends_of_their_type() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("partition_integers").unwrap();
+    let managed = |table: &str, kind: &str, keys: &str, policy: &str| {
+        database
+            .query(&format!(
+                "CREATE TABLE public.{table} (id {kind} NOT NULL) PARTITION BY RANGE (id);
+                 CREATE TABLE public.{table}_d PARTITION OF public.{table} DEFAULT;
+                 INSERT INTO public.{table} VALUES {keys};
+                 SELECT FROM arx.manage_partitions('public.{table}', {policy})"
+            ))
+            .unwrap();
+        maintained(&database, &format!("public.{table}"))
+    };
+    let default = "DEFAULT\n";
+    assert_eq!(
+        managed("small", "smallint", "(-32768), (32767)", "'10000', premake => 2"),
+        format!("{default}FOR VALUES FROM ('30000') TO (MAXVALUE)\nFOR VALUES FROM (MINVALUE) TO ('-30000')")
+    );
+    assert_eq!(
+        managed("large", "bigint", "(9223372036854775807), (7)", "'1000000', premake => 2"),
+        format!("{default}FOR VALUES FROM ('9223372036854000000') TO (MAXVALUE)\nFOR VALUES FROM ('0') TO ('1000000')")
+    );
+    // Seconds that 32 bits hold, and their last month.
+    assert_eq!(
+        managed("seconds", "integer", "(2147483647)", "'1 month', premake => 0, epoch => 'seconds'").lines().last(),
+        Some("FOR VALUES FROM (2145916800) TO (MAXVALUE)")
+    );
+    // What no integer is stays, and stops nothing.
+    let numbers = managed("numbers", "numeric", "(5.5), ('NaN'), (1e30)", "'100', premake => 0");
+    assert_eq!(numbers, format!("leave|\n{default}FOR VALUES FROM ('0') TO ('100')"));
+    let nothing_to_do = "SELECT count(*) FROM arx.run_partition_maintenance('public.large')";
+    assert_eq!(database.query(nothing_to_do).unwrap(), "0");
+    assert_eq!(database.query("SELECT count(*), count(DISTINCT tableoid) FROM public.large").unwrap(), "2|2");
+}
+
+#[tokio::test]
+async fn a_new_partition_is_where_its_parent_is_and_published_as_it_is() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("partition_likeness").unwrap();
+    let client = database.connect().await.unwrap();
+    client.batch_execute("SET allow_in_place_tablespaces = on").await.unwrap();
+    for name in ["arx_near", "arx_far"] {
+        client.batch_execute(&format!("CREATE TABLESPACE {name} LOCATION ''")).await.unwrap();
+    }
+    let create = "
+        CREATE TABLE public.sent (at timestamptz NOT NULL, n bigint NOT NULL) PARTITION BY RANGE (at) TABLESPACE arx_near;
+        CREATE UNIQUE INDEX sent_n ON public.sent (n, at);
+        ALTER TABLE public.sent REPLICA IDENTITY USING INDEX sent_n;
+        CREATE TABLE public.sent_rest PARTITION OF public.sent DEFAULT;
+        CREATE PUBLICATION sent FOR TABLE public.sent WITH (publish_via_partition_root);
+        INSERT INTO public.sent VALUES (now(), 1), (now() - interval '1 year', 2);
+        SET default_tablespace = arx_far;
+        SELECT FROM arx.manage_partitions('public.sent', '1 month', hash_column => 'n', hash_partitions => 2)";
+    client.batch_execute(create).await.unwrap();
+    client.batch_execute("CALL arx.maintain_partitions('public.sent')").await.unwrap();
+    client.batch_execute("UPDATE public.sent SET n = n + 10").await.unwrap();
+    let state = "
+        SELECT count(*), count(DISTINCT t.level), string_agg(DISTINCT coalesce(s.spcname, 'none'), ','),
+               string_agg(DISTINCT c.relreplident, '')
+          FROM pg_partition_tree('public.sent') AS t
+          JOIN pg_class AS c ON c.oid = t.relid
+          LEFT JOIN pg_tablespace AS s ON s.oid = c.reltablespace";
+    assert_eq!(database.query(state).unwrap(), "17|3|arx_near|i");
+    let indexes = "
+        SELECT count(*) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+         WHERE i.indrelid::regclass::text LIKE 'public.sent%' AND c.reltablespace <> 0";
+    assert_eq!(database.query(indexes).unwrap(), "0");
+    assert_eq!(database.query("SELECT count(*) FROM public.sent WHERE n > 10").unwrap(), "2");
+    // A partition moves with its parts when it has reached the age.
+    let policy =
+        "SELECT FROM arx.manage_partitions('public.sent', '1 month', tablespace_ages => '{\"6 months\": \"arx_far\"}')";
+    database.query(policy).unwrap();
+    let moved = "
+        SELECT action, done FROM arx.run_partition_maintenance('public.sent');
+        SELECT count(*) FROM pg_class AS c JOIN pg_tablespace AS s ON s.oid = c.reltablespace
+         WHERE s.spcname = 'arx_far' AND c.relkind IN ('p', 'r')";
+    assert_eq!(database.query(moved).unwrap(), "set tablespace|t\n3");
+    client.batch_execute("DROP TABLE public.sent; RESET default_tablespace").await.unwrap();
+    for name in ["arx_near", "arx_far"] {
+        client.batch_execute(&format!("DROP TABLESPACE {name}")).await.unwrap();
+    }
+}
+
+/// A table with nearly everything that a table can have, and a role that may write some of it.
+const FURNISHED: &str = "
+    DROP ROLE IF EXISTS arx_conversion_writer;
+    CREATE ROLE arx_conversion_writer;
+    GRANT USAGE ON SCHEMA public TO arx_conversion_writer;
+    CREATE TABLE public.owners (id integer PRIMARY KEY);
+    INSERT INTO public.owners VALUES (1);
+    CREATE TABLE public.deeds (
+        id bigint GENERATED ALWAYS AS IDENTITY (START 5 INCREMENT 5), at timestamptz NOT NULL, v integer DEFAULT 1,
+        twice integer GENERATED ALWAYS AS (v * 2) STORED, owner integer REFERENCES public.owners,
+        PRIMARY KEY (id, at));
+    INSERT INTO public.deeds (at, v, owner) SELECT '2024-01-01'::timestamptz + i * interval '1 hour', i, 1
+      FROM generate_series(1, 3000) AS i;
+    CREATE FUNCTION public.add_thousand() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN NEW.v := NEW.v + 1000000; RETURN NEW; END';
+    CREATE TRIGGER off BEFORE INSERT ON public.deeds FOR EACH ROW EXECUTE FUNCTION public.add_thousand();
+    ALTER TABLE public.deeds DISABLE TRIGGER off;
+    CREATE POLICY few ON public.deeds TO arx_conversion_writer USING (v > 2990) WITH CHECK (v < 5000);
+    ALTER TABLE public.deeds ENABLE ROW LEVEL SECURITY;
+    GRANT INSERT, SELECT (v, at) ON public.deeds TO arx_conversion_writer;
+    CREATE VIEW public.high WITH (security_barrier) AS SELECT id, v FROM public.deeds WHERE v > 1000;
+    CREATE PUBLICATION deeds FOR TABLE public.deeds WHERE (id > 0) WITH (publish_via_partition_root);
+    COMMENT ON TABLE public.deeds IS '100% of it'";
+
+/// Privileges, policies, triggers and the like of a table, as one line.
+const FURNITURE: &str = "
+    SELECT c.relrowsecurity, obj_description(c.oid),
+           (SELECT string_agg(polname || pg_get_expr(polqual, polrelid), ',') FROM pg_policy WHERE polrelid = c.oid),
+           (SELECT string_agg(tgname || tgenabled::text, ',') FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),
+           (SELECT string_agg(pubname || rowfilter, ',') FROM pg_publication_tables WHERE tablename = c.relname),
+           has_column_privilege('arx_conversion_writer', c.oid, 'v', 'SELECT'),
+           has_column_privilege('arx_conversion_writer', c.oid, 'owner', 'SELECT'),
+           (SELECT count(*) FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f' AND convalidated),
+           (SELECT count(*) = (SELECT count(*) FROM public.deeds WHERE v > 1000) FROM public.high),
+           (SELECT reloptions FROM pg_class WHERE oid = 'public.high'::regclass)
+      FROM pg_class AS c WHERE c.oid = 'public.deeds'::regclass";
+
+#[tokio::test]
+async fn a_table_keeps_what_it_has_when_it_is_partitioned_and_back() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("partition_furniture").unwrap();
+    database.query(FURNISHED).unwrap();
+    let before = database.query(FURNITURE).unwrap();
+    let client = database.connect().await.unwrap();
+    let as_writer = "SET ROLE arx_conversion_writer; SELECT count(*) FROM (SELECT v FROM public.deeds) AS d";
+    let add = |v: i32| format!("INSERT INTO public.deeds (at, v) VALUES ('2024-02-01', {v})");
+    for (step, next) in [
+        ("SELECT arx.convert_table('public.deeds', 'at', '1 month')", "15005|1"),
+        ("CALL arx.drain_default_partitions('public.deeds')", "15015|1"),
+        ("CALL arx.unpartition_table('public.deeds', 700)", "15025|1"),
+    ] {
+        client.batch_execute(step).await.unwrap();
+        assert_eq!(database.query(FURNITURE).unwrap(), before, "{step}");
+        assert_eq!(database.query(&format!("{} RETURNING id, v", add(1))).unwrap(), next, "{step}");
+        assert_eq!(database.query(as_writer).unwrap(), "10", "{step}");
+        let refused = database.query(&format!("SET ROLE arx_conversion_writer; {}", add(6000))).unwrap_err();
+        assert!(refused.to_string().contains("row-level security"), "{step}: {refused}");
+    }
+    let rows = "SELECT count(*), count(DISTINCT id), sum(twice) = 2 * sum(v) FROM public.deeds";
+    assert_eq!(database.query(rows).unwrap(), "3003|3003|t");
+    assert_eq!(database.query("SELECT count(*) FROM pg_proc WHERE proname LIKE 'deeds%'").unwrap(), "0");
+}
+
+#[tokio::test]
+async fn what_cannot_follow_a_converted_table_is_named_with_advice() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("partition_obstacles").unwrap();
+    database.query("CREATE TABLE public.bare (id integer, at timestamptz NOT NULL)").unwrap();
+    for (create, drop, expected) in [
+        ("CREATE MATERIALIZED VIEW public.x AS TABLE public.bare", "MATERIALIZED VIEW public.x", "drop it first"),
+        (
+            "CREATE FUNCTION public.x() RETURNS SETOF public.bare LANGUAGE sql AS 'TABLE public.bare'",
+            "FUNCTION public.x",
+            "row type",
+        ),
+        (
+            "CREATE FUNCTION public.x() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM public.bare; END",
+            "FUNCTION public.x",
+            "depends on it",
+        ),
+        ("CREATE RULE x AS ON DELETE TO public.bare DO INSTEAD NOTHING", "RULE x ON public.bare", "would not apply"),
+        ("CREATE PUBLICATION x FOR TABLE public.bare", "PUBLICATION x", "publish_via_partition_root"),
+        ("ALTER TABLE public.bare ADD CONSTRAINT x CHECK (id > 0) NOT VALID", "", "VALIDATE CONSTRAINT x"),
+    ] {
+        database.query(create).unwrap();
+        let error = database.query("SELECT arx.convert_table('public.bare', 'at', '1 month')").unwrap_err().to_string();
+        assert!(error.contains(expected), "{create}: {error}");
+        if !drop.is_empty() {
+            database.query(&format!("DROP {drop}")).unwrap();
+        }
+    }
+    // A name that is taken, and one of 63 bytes that are fewer letters.
+    database
+        .query(
+            "ALTER TABLE public.bare DROP CONSTRAINT x; CREATE TABLE public.bare_default ();
+             SELECT arx.convert_table('public.bare', 'at', '1 month')",
+        )
+        .unwrap();
+    let long = "\u{442}".repeat(31);
+    database
+        .query(&format!(
+            "CREATE TABLE public.\"{long}\" (at date NOT NULL, id integer, PRIMARY KEY (id, at));
+             SELECT arx.convert_table('public.\"{long}\"', 'at', '1 month')"
+        ))
+        .unwrap();
+    database.query(&format!("CALL arx.unpartition_table('public.\"{long}\"')")).unwrap();
+    let policy = "SELECT FROM arx.manage_partitions('public.bare', '1 month', ";
+    for (argument, expected) in [
+        ("hash_column => 'nothing', hash_partitions => 2)", "no column \"nothing\""),
+        ("retention_action => 'move', retention_schema => 'nowhere')", "schema \"nowhere\" does not exist"),
+        ("tablespace_ages => '{\"1 year\": \"nowhere\"}')", "tablespace \"nowhere\" does not exist"),
+    ] {
+        let error = database.query(&format!("{policy}{argument}")).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_notices_truncate_and_detach_and_what_other_roles_write() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("partition_truncate").unwrap();
+    database
+        .query(
+            "DROP ROLE IF EXISTS arx_copy_writer;
+             CREATE ROLE arx_copy_writer;
+             GRANT USAGE ON SCHEMA public TO arx_copy_writer;
+             CREATE TABLE public.parts (id bigint, at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+             CREATE TABLE public.parts_1 PARTITION OF public.parts FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
+             CREATE TABLE public.parts_2 PARTITION OF public.parts FOR VALUES FROM ('2024-02-01') TO ('2024-03-01');
+             CREATE TABLE public.parts_3 PARTITION OF public.parts FOR VALUES FROM ('2024-03-01') TO ('2024-04-01');
+             INSERT INTO public.parts SELECT i, '2024-01-10'::timestamptz + i % 3 * interval '1 month'
+               FROM generate_series(1, 30000) AS i;
+             GRANT INSERT ON public.parts TO arx_copy_writer",
+        )
+        .unwrap();
+    let copier = database.connect().await.unwrap();
+    let copying =
+        tokio::spawn(async move { copier.batch_execute("CALL arx.unpartition_table('public.parts', 100)").await });
+    let copied = "SELECT count(*) > 0 FROM pg_class WHERE relname = 'parts_plain_changes'";
+    while database.query(copied).unwrap() != "t" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    database
+        .query(
+            "TRUNCATE public.parts_1; ALTER TABLE public.parts DETACH PARTITION public.parts_2;
+             SET ROLE arx_copy_writer; INSERT INTO public.parts VALUES (-1, '2024-03-01'), (-2, '2024-01-01')",
+        )
+        .unwrap();
+    copying.await.unwrap().unwrap();
+    let state = "SELECT relkind, (SELECT count(*) FROM public.parts), (SELECT sum(id) FROM public.parts WHERE id < 0)
+                   FROM pg_class WHERE oid = 'public.parts'::regclass";
+    assert_eq!(database.query(state).unwrap(), "r|10002|-3");
+}
