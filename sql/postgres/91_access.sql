@@ -282,7 +282,7 @@ BEGIN
                 ('explain_wallets', 'arx_reader',
              'risk scores of many wallets, one row each, with their factors and their reasons by family, without evidence; max_factors keeps the base and the factors that weigh most'),
                 ('wallet_explanations', 'arx_reader',
-             'what explain_wallets() returns at the present, with factors and reasons as JSON in text: for callers who pass it on, in less time'),
+             'explanations of explain_wallets() at the present, with factors and reasons as JSON in text: cheaper for callers who pass them on'),
                 ('is_followed', NULL, 'step of log_profile_changes(): returns false while no cache follows the profiles'),
                 ('log_profile_changes', 'arx_operator',
              'trigger: logs the wallets whose rows a statement has changed, while a cache follows the profiles'),

@@ -227,8 +227,8 @@ fn add(
     Ok(add(&transfer))
 }
 
-// Each wallet is looked up by an index: with OFFSET 0, a subquery is not joined in another way, such
-// as by a hash of all labels.
+// Each wallet is looked up by an index: with OFFSET 0, a subquery is not joined in another way, as
+// by a hash of all labels.
 
 const LABELS: &CStr = c"
 SELECT w.number, o.category, o.kind
