@@ -34,14 +34,14 @@ BEGIN
            FROM pg_type AS t JOIN pg_depend AS d ON d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.oid, t.typarray)
           WHERE t.typrelid = relation AND d.deptype = 'n'
             AND d.classid IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass) LIMIT 1),
-        (SELECT format('publication %I sends it by the names of partitions, which subscribers lack: set publish_via_partition_root', p.pubname)
+        -- Rows are copied into a table that is not published yet, and deleted from one that is.
+        (SELECT format('publication %I sends its rows, and subscribers would lose those that are moved: take it out of the publication first',
+                       p.pubname)
            FROM pg_publication AS p
-          WHERE NOT p.pubviaroot
-            AND EXISTS (SELECT FROM pg_get_publication_tables(p.pubname) AS t
+          WHERE EXISTS (SELECT FROM pg_get_publication_tables(p.pubname) AS t
                          WHERE t.relid = relation OR t.relid IN (SELECT l.relid FROM pg_partition_tree(relation) AS l)) LIMIT 1),
-        (SELECT format('publication %I holds it, and belongs to another role', p.pubname) FROM pg_publication_rel AS r
-           JOIN pg_publication AS p ON p.oid = r.prpubid
-          WHERE r.prrelid = relation AND NOT pg_has_role(p.pubowner, 'USAGE') LIMIT 1));
+        (SELECT format('it has a security label of %s, which the other table would not have', l.provider)
+           FROM pg_seclabel AS l WHERE l.classoid = 'pg_class'::regclass AND l.objoid = relation LIMIT 1));
 END;
 $$;
 
@@ -73,7 +73,7 @@ BEGIN
             (SELECT format('constraint %I is not valid: run ALTER TABLE %s VALIDATE CONSTRAINT %1$I', x.conname, relation)
                FROM pg_constraint AS x
               WHERE x.conrelid = relation AND NOT x.convalidated LIMIT 1),
-            (SELECT format('trigger %I has transition tables for each row, which partitioned tables have not', t.tgname)
+            (SELECT format('trigger %I has transition tables for each row: partitioned tables do not support these', t.tgname)
                FROM pg_trigger AS t
               WHERE t.tgrelid = relation AND t.tgtype & 1 = 1 AND coalesce(t.tgoldtable, t.tgnewtable) IS NOT NULL LIMIT 1),
             arx.conversion_dependent(relation))
@@ -138,7 +138,7 @@ BEGIN
 END;
 $$;
 
--- The same for row security, publications and views.
+-- The same for row security and views.
 CREATE FUNCTION conversion_policies(relation regclass) RETURNS text[]
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -160,13 +160,6 @@ BEGIN
           FROM pg_policy AS p WHERE p.polrelid = conversion_policies.relation ORDER BY p.polname)
         || CASE WHEN class.relrowsecurity THEN ARRAY[format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', class.name)] END
         || CASE WHEN class.relforcerowsecurity THEN ARRAY[format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', class.name)] END
-        || ARRAY(
-        SELECT format('ALTER PUBLICATION %I ADD TABLE %s', p.pubname, class.name)
-               || coalesce((SELECT ' (' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')'
-                              FROM pg_attribute AS a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::smallint[])), '')
-               || coalesce(' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')', '')
-          FROM pg_publication_rel AS r JOIN pg_publication AS p ON p.oid = r.prpubid
-         WHERE r.prrelid = conversion_policies.relation ORDER BY p.pubname)
         || ARRAY(
         -- A view keeps its identity, its owner and privileges.
         SELECT format('CREATE OR REPLACE VIEW %I.%I %s AS %s', n.nspname, v.relname,
@@ -195,7 +188,41 @@ BEGIN
 END;
 $$;
 
--- Takes a table's sequences of identity columns over into those of another one.
+-- Takes the privileges of others from a new table: those that ALTER DEFAULT PRIVILEGES gave it may
+-- be more than the table has in whose place it is put.
+CREATE FUNCTION revoke_default_privileges(relation regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    statement text;
+BEGIN
+    FOR statement IN
+        SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', relation,
+                               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
+          FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+         WHERE c.oid = relation AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END;
+$$;
+
+-- Rejects a transaction that would not see what others commit while it waits for a lock.
+CREATE FUNCTION require_read_committed() RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a conversion needs the isolation level read committed, not %', current_setting('transaction_isolation')
+            USING ERRCODE = 'invalid_transaction_state',
+                  HINT = 'Run SET default_transaction_isolation = ''read committed'' first.';
+    END IF;
+END;
+$$;
+
+-- Sets the identity sequences of a table to the values of another table's.
 CREATE FUNCTION move_identities(source regclass, target regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -280,6 +307,7 @@ DECLARE
     after     text[];
     began     timestamptz := clock_timestamp();
 BEGIN
+    PERFORM arx.require_read_committed();
     IF convert_table.relation IS NULL OR convert_table.key IS NULL OR convert_table."interval" IS NULL THEN
         RAISE EXCEPTION 'relation, key and interval must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
@@ -331,9 +359,6 @@ BEGIN
         SELECT format('DROP TRIGGER %I ON %s', t.tgname, source) FROM pg_trigger AS t
          WHERE t.tgrelid = source AND NOT t.tgisinternal
          UNION ALL
-        SELECT format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, source) FROM pg_publication_rel AS r
-          JOIN pg_publication AS p ON p.oid = r.prpubid WHERE r.prrelid = source
-         UNION ALL
         -- Maintenance moves all rows of the default partition.
         SELECT format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', source)
     LOOP
@@ -349,6 +374,7 @@ BEGIN
     EXECUTE format('CREATE TABLE %I.%I (LIKE %s INCLUDING ALL EXCLUDING STATISTICS) PARTITION BY RANGE (%I)',
                    class.nspname, class.relname, source, key);
     parent := to_regclass(format('%I.%I', class.nspname, class.relname));
+    PERFORM arx.revoke_default_privileges(parent);
     PERFORM arx.move_identities(source, parent);
     FOR identity IN
         SELECT a.attname, s.relname AS name, pg_get_serial_sequence(parent::text, a.attname) AS next
@@ -364,6 +390,17 @@ END;
 $$;
 
 -- The way back ------------------------------------------------------------------------------------
+
+-- Settings of a transaction of the way back. An owner whom row security concerns, too, gets an
+-- error instead of a part of the rows.
+CREATE FUNCTION begin_step() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    AS $$
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+            pg_catalog.set_config('row_security', 'off', true);
+END;
+$$;
 
 -- Makes what a table is copied into: an ordinary table, a table of the keys that change meanwhile,
 -- and of the partitions that are copied, and the trigger that notes keys. Roles that write need no
@@ -393,8 +430,12 @@ BEGIN
      WHERE i.indrelid = source AND i.indisprimary;
     row_ := format('INSERT INTO %s (key) VALUES (jsonb_build_array(%s));', replace(changes, '%', '%%'), row_);
     PERFORM arx.lock_in_attempts(source, 'SHARE ROW EXCLUSIVE');
-    EXECUTE format('CREATE TABLE %s (change bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key jsonb, part oid, file oid)', changes);
+    EXECUTE format('CREATE TABLE %s (change bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key jsonb, part oid, file oid, '
+                   'capture oid, is_whole boolean NOT NULL DEFAULT false)', changes);
     EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL)', plain, source);
+    PERFORM arx.revoke_default_privileges(changes::regclass);
+    PERFORM arx.revoke_default_privileges(plain::regclass);
+    EXECUTE format('DROP FUNCTION IF EXISTS %s()', capture);
     EXECUTE format('CREATE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L',
                    capture, format('BEGIN IF TG_OP <> ''INSERT'' THEN %s END IF; IF TG_OP <> ''DELETE'' THEN %s END IF; RETURN NULL; END',
                                    format(row_, 'OLD'), format(row_, 'NEW')));
@@ -408,12 +449,14 @@ BEGIN
 END;
 $$;
 
--- Rejects a table that another session has converted meanwhile, and keeps others from copying it
--- until the end of the transaction.
-CREATE FUNCTION claim_unpartition(relation regclass, changes text) RETURNS void
+-- Rejects a table that another session has converted meanwhile, or whose copy another role made,
+-- and keeps others from copying it until the end of the transaction.
+CREATE FUNCTION claim_unpartition(relation regclass, plain text, changes text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
+DECLARE
+    stranger text;
 BEGIN
     IF to_regclass(changes) IS NOT NULL
        AND EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname = 'arx_capture') THEN
@@ -421,19 +464,62 @@ BEGIN
         EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', changes);
     END IF;
     IF to_regclass(changes) IS NULL
+       OR to_regclass(plain) IS NULL
        OR NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname = 'arx_capture') THEN
         RAISE EXCEPTION 'another session has completed or stopped the conversion of table %', relation
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+    -- Their triggers and defaults would run with the rights of the caller.
+    SELECT o.name INTO stranger
+      FROM pg_class AS c
+     CROSS JOIN LATERAL (
+        SELECT k.oid::regclass::text, k.relowner FROM pg_class AS k
+         WHERE k.oid IN (to_regclass(claim_unpartition.plain), to_regclass(claim_unpartition.changes))
+         UNION ALL
+        SELECT p.oid::regprocedure::text, p.proowner
+          FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+         WHERE t.tgrelid = claim_unpartition.relation AND t.tgname = 'arx_capture') AS o (name, owner)
+     WHERE c.oid = claim_unpartition.relation AND o.owner <> c.relowner LIMIT 1;
+    IF stranger IS NOT NULL THEN
+        RAISE EXCEPTION '% is in the way of the conversion of table %, and belongs to another role', stranger, relation
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Drop it or rename it, and drop the trigger arx_capture.';
+    END IF;
 EXCEPTION WHEN lock_not_available THEN
     RAISE EXCEPTION 'another session is converting table %', relation
         USING ERRCODE = 'lock_not_available',
-              HINT = 'Call unpartition_table() again when it has ended: it goes on where that one was.';
+              HINT = 'Call unpartition_table() again after it ends; it resumes the copy.';
+END;
+$$;
+
+-- Rejects a table whose columns, checks or dependents have changed since its copy was begun.
+CREATE FUNCTION require_same_columns(relation regclass, plain text, changes text) RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    shapes text[];
+BEGIN
+    PERFORM arx.require_unpartitionable(relation);
+    SELECT array_agg(s.shape) INTO shapes
+      FROM unnest(ARRAY[relation, plain::regclass]) AS r (oid)
+     CROSS JOIN LATERAL (
+        SELECT concat_ws(';', (SELECT string_agg(concat_ws(',', a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attnotnull, a.attgenerated),
+                                                 ';' ORDER BY a.attname)
+                                 FROM pg_attribute AS a WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped),
+                              (SELECT string_agg(pg_get_constraintdef(x.oid), ';' ORDER BY x.conname)
+                                 FROM pg_constraint AS x WHERE x.conrelid = r.oid AND x.contype = 'c'),
+                              (SELECT count(*) FROM pg_index AS i WHERE i.indrelid = r.oid))) AS s (shape);
+    IF shapes[1] IS DISTINCT FROM shapes[2] THEN
+        RAISE EXCEPTION 'table % has other columns, checks or indexes than when its conversion began', relation
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('Drop its trigger arx_capture and the tables %s and %s; the next call begins again.', plain, changes);
+    END IF;
 END;
 $$;
 
 -- Returns true if a copy holds what the partitions hold, once the changes are applied: all have
--- been copied, and none was detached or truncated since. Otherwise forgets what does not count.
+-- been copied, and none was detached or truncated since it was begun. Otherwise discards the copy.
+-- A partition that was detached and attached again has another trigger.
 CREATE FUNCTION is_copied(relation regclass, plain text, changes text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -442,13 +528,16 @@ DECLARE
     gone    boolean;
     missing boolean;
 BEGIN
-    PERFORM arx.claim_unpartition(relation, changes);
+    PERFORM arx.require_same_columns(relation, plain, changes);
+    PERFORM arx.claim_unpartition(relation, plain, changes);
     EXECUTE format('SELECT EXISTS (SELECT FROM %s AS c WHERE c.part IS NOT NULL '
                    'AND NOT EXISTS (SELECT FROM pg_partition_tree($1) AS t '
-                   'WHERE t.relid = c.part AND coalesce(pg_relation_filenode(t.relid), 0) = c.file))', changes)
+                   'WHERE t.relid = c.part AND coalesce(pg_relation_filenode(t.relid), 0) = c.file) '
+                   'OR c.capture IS NOT NULL AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.oid = c.capture AND g.tgrelid = c.part))',
+                   changes)
        INTO gone USING is_copied.relation;
     EXECUTE format('SELECT EXISTS (SELECT FROM pg_partition_tree($1) AS t WHERE t.isleaf AND t.relid <> $1 '
-                   'AND t.relid::oid NOT IN (SELECT c.part FROM %s AS c WHERE c.part IS NOT NULL))', changes)
+                   'AND t.relid::oid NOT IN (SELECT c.part FROM %s AS c WHERE c.is_whole))', changes)
        INTO missing USING is_copied.relation;
     IF gone THEN
         EXECUTE format('TRUNCATE %s', plain);
@@ -463,19 +552,25 @@ CREATE PROCEDURE copy_partitions(relation regclass, plain text, changes text, co
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    part   regclass;
-    file   pg_catalog.oid;
-    beyond text;
-    copied bigint;
+    part    regclass;
+    file    pg_catalog.oid;
+    started bigint;
+    beyond  text;
+    copied  bigint;
 BEGIN
     LOOP
-        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-        PERFORM arx.claim_unpartition(relation, changes);
+        PERFORM arx.begin_step();
+        PERFORM arx.claim_unpartition(relation, plain, changes);
         EXECUTE format('SELECT t.relid, coalesce(pg_relation_filenode(t.relid), 0) FROM pg_partition_tree($1) AS t '
                        'WHERE t.isleaf AND t.relid <> $1 '
-                       'AND t.relid::oid NOT IN (SELECT c.part FROM %s AS c WHERE c.part IS NOT NULL) LIMIT 1', changes)
+                       'AND t.relid::oid NOT IN (SELECT c.part FROM %s AS c WHERE c.is_whole) LIMIT 1', changes)
            INTO part, file USING relation;
         EXIT WHEN part IS NULL;
+        -- From now on, a partition that is truncated or detached counts as gone.
+        EXECUTE format('INSERT INTO %s (part, file, capture) '
+                       'SELECT $1, $2, (SELECT g.oid FROM pg_trigger AS g WHERE g.tgrelid = $1 AND g.tgname = ''arx_capture'') '
+                       'RETURNING change', changes)
+           INTO started USING part::pg_catalog.oid, file;
         beyond := NULL;
         LOOP
             EXECUTE format(
@@ -487,11 +582,12 @@ BEGIN
                          WHERE i.indrelid = relation AND i.indisprimary))
                INTO copied, beyond;
             COMMIT;
-            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-            PERFORM arx.claim_unpartition(relation, changes);
+            PERFORM arx.begin_step();
+            PERFORM arx.claim_unpartition(relation, plain, changes);
             EXIT WHEN copied < batch;
         END LOOP;
-        EXECUTE format('INSERT INTO %s (part, file) VALUES ($1, $2)', changes) USING part::pg_catalog.oid, file;
+        -- Without effect if another session has discarded the copy meanwhile.
+        EXECUTE format('UPDATE %s SET is_whole = true WHERE change = $1', changes) USING started;
         COMMIT;
     END LOOP;
 END;
@@ -514,7 +610,7 @@ DECLARE
     statement text;
     new_table regclass;
 BEGIN
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    PERFORM arx.begin_step();
     IF arx.in_transaction_block() THEN
         RAISE EXCEPTION 'unpartition_table() commits after each batch, so it cannot run inside a transaction block'
             USING ERRCODE = 'active_sql_transaction';
@@ -523,6 +619,7 @@ BEGIN
         RAISE EXCEPTION 'relation must not be null, and batch must be between 1 and 1000000'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    PERFORM arx.require_read_committed();
     PERFORM arx.require_unpartitionable(relation);
     SELECT n.nspname, i.indkey INTO class
       FROM pg_class AS c
@@ -541,19 +638,22 @@ BEGIN
       JOIN pg_attribute AS a ON a.attrelid = relation AND a.attnum = k.attnum;
     IF NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname = 'arx_capture') THEN
         PERFORM arx.begin_unpartition(relation);
-        COMMIT;
+    ELSE
+        PERFORM arx.claim_unpartition(relation, plain, changes);
+        PERFORM arx.require_same_columns(relation, plain, changes);
     END IF;
+    COMMIT;
     LOOP
         CALL arx.copy_partitions(relation, plain, changes, columns, keys, batch);
         LOOP
-            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-            PERFORM arx.claim_unpartition(relation, changes);
+            PERFORM arx.begin_step();
+            PERFORM arx.claim_unpartition(relation, plain, changes);
             CALL arx.apply_changes(relation, plain, changes, columns, keys, key_types, copied);
             COMMIT;
             EXIT WHEN copied < 1000;
         END LOOP;
-        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-        PERFORM arx.claim_unpartition(relation, changes);
+        PERFORM arx.begin_step();
+        PERFORM arx.claim_unpartition(relation, plain, changes);
         PERFORM arx.lock_in_attempts(relation, 'ACCESS EXCLUSIVE');
         EXIT WHEN arx.is_copied(relation, plain, changes);
         COMMIT;
@@ -561,12 +661,14 @@ BEGIN
     CALL arx.apply_changes(relation, plain, changes, columns, keys, key_types, copied);
     new_table := arx.put_copy_in_place(relation, plain, changes);
     COMMIT;
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    PERFORM arx.begin_step();
     FOR statement IN SELECT format('ALTER TABLE %s VALIDATE CONSTRAINT %I', new_table, f.conname) FROM pg_constraint AS f
-                      WHERE f.conrelid = new_table AND f.contype = 'f' AND NOT f.convalidated LOOP
+                      WHERE f.conrelid = new_table AND f.contype = 'f' AND NOT f.convalidated
+                        AND EXISTS (SELECT FROM pg_constraint AS s
+                                     WHERE s.conrelid = relation AND s.conname = f.conname AND s.convalidated) LOOP
         EXECUTE statement;
         COMMIT;
-        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        PERFORM arx.begin_step();
     END LOOP;
 END;
 $$;
@@ -611,19 +713,13 @@ DECLARE
     after     text[];
     began     timestamptz := clock_timestamp();
 BEGIN
-    PERFORM arx.claim_unpartition(source, changes);
+    PERFORM arx.claim_unpartition(source, plain, changes);
     SELECT n.nspname, c.relname INTO class
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = source;
     EXECUTE format('DROP TRIGGER arx_capture ON %s', source);
     EXECUTE format('DROP FUNCTION %I.%I()', class.nspname, arx.conversion_name(source, '_plain_capture'));
     EXECUTE format('DROP TABLE %s', changes);
     after := arx.conversion_extras(source, ' NOT VALID');
-    FOR statement IN
-        SELECT format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, source) FROM pg_publication_rel AS r
-          JOIN pg_publication AS p ON p.oid = r.prpubid WHERE r.prrelid = source
-    LOOP
-        EXECUTE statement;
-    END LOOP;
     PERFORM arx.move_identities(source, new_table);
     PERFORM arx.copy_replica_identity(source, new_table);
     EXECUTE format('ALTER TABLE %s RENAME TO %I', source, arx.conversion_name(source, '_partitioned'));
@@ -644,6 +740,7 @@ CREATE PROCEDURE apply_changes(
 )
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET row_security = off
     AS $$
 BEGIN
     -- These are the keys noted until now; a row that changes later is noted again.

@@ -315,12 +315,13 @@ async fn a_new_partition_is_where_its_parent_is_and_published_as_it_is() {
         CREATE UNIQUE INDEX sent_n ON public.sent (n, at);
         ALTER TABLE public.sent REPLICA IDENTITY USING INDEX sent_n;
         CREATE TABLE public.sent_rest PARTITION OF public.sent DEFAULT;
-        CREATE PUBLICATION sent FOR TABLE public.sent WITH (publish_via_partition_root);
         INSERT INTO public.sent VALUES (now(), 1), (now() - interval '1 year', 2);
         SET default_tablespace = arx_far;
         SELECT FROM arx.manage_partitions('public.sent', '1 month', hash_column => 'n', hash_partitions => 2)";
     client.batch_execute(create).await.unwrap();
     client.batch_execute("CALL arx.maintain_partitions('public.sent')").await.unwrap();
+    let publish = "CREATE PUBLICATION sent FOR TABLE public.sent WITH (publish_via_partition_root)";
+    client.batch_execute(publish).await.unwrap();
     client.batch_execute("UPDATE public.sent SET n = n + 10").await.unwrap();
     let state = "
         SELECT count(*), count(DISTINCT t.level), string_agg(DISTINCT coalesce(s.spcname, 'none'), ','),
@@ -334,6 +335,14 @@ async fn a_new_partition_is_where_its_parent_is_and_published_as_it_is() {
          WHERE i.indrelid::regclass::text LIKE 'public.sent%' AND c.reltablespace <> 0";
     assert_eq!(database.query(indexes).unwrap(), "0");
     assert_eq!(database.query("SELECT count(*) FROM public.sent WHERE n > 10").unwrap(), "2");
+    // Subscribers would take the move of a row for its deletion.
+    client.batch_execute("INSERT INTO public.sent VALUES (now() - interval '5 years', 12)").await.unwrap();
+    client.batch_execute("CALL arx.maintain_partitions('public.sent')").await.unwrap();
+    assert_eq!(database.query("SELECT count(*) FROM ONLY public.sent_rest").unwrap(), "1");
+    let reason = "SELECT DISTINCT error FROM arx.partition_events WHERE outcome = 'failed'";
+    let reason = database.query(reason).unwrap();
+    assert!(reason.contains("publication sent sends their move as deletions"), "{reason}");
+    client.batch_execute("DELETE FROM public.sent_rest").await.unwrap();
     // A partition moves with its parts when it has reached the age.
     let policy =
         "SELECT FROM arx.manage_partitions('public.sent', '1 month', tablespace_ages => '{\"6 months\": \"arx_far\"}')";
@@ -354,6 +363,7 @@ const FURNISHED: &str = "
     DROP ROLE IF EXISTS arx_conversion_writer;
     CREATE ROLE arx_conversion_writer;
     GRANT USAGE ON SCHEMA public TO arx_conversion_writer;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO arx_conversion_writer;
     CREATE TABLE public.owners (id integer PRIMARY KEY);
     INSERT INTO public.owners VALUES (1);
     CREATE TABLE public.deeds (
@@ -368,9 +378,9 @@ const FURNISHED: &str = "
     ALTER TABLE public.deeds DISABLE TRIGGER off;
     CREATE POLICY few ON public.deeds TO arx_conversion_writer USING (v > 2990) WITH CHECK (v < 5000);
     ALTER TABLE public.deeds ENABLE ROW LEVEL SECURITY;
+    REVOKE ALL ON public.deeds FROM arx_conversion_writer;
     GRANT INSERT, SELECT (v, at) ON public.deeds TO arx_conversion_writer;
     CREATE VIEW public.high WITH (security_barrier) AS SELECT id, v FROM public.deeds WHERE v > 1000;
-    CREATE PUBLICATION deeds FOR TABLE public.deeds WHERE (id > 0) WITH (publish_via_partition_root);
     COMMENT ON TABLE public.deeds IS '100% of it'";
 
 /// Privileges, policies, triggers and the like of a table, as one line.
@@ -378,7 +388,7 @@ const FURNITURE: &str = "
     SELECT c.relrowsecurity, obj_description(c.oid),
            (SELECT string_agg(polname || pg_get_expr(polqual, polrelid), ',') FROM pg_policy WHERE polrelid = c.oid),
            (SELECT string_agg(tgname || tgenabled::text, ',') FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),
-           (SELECT string_agg(pubname || rowfilter, ',') FROM pg_publication_tables WHERE tablename = c.relname),
+           has_table_privilege('arx_conversion_writer', c.oid, 'SELECT'),
            has_column_privilege('arx_conversion_writer', c.oid, 'v', 'SELECT'),
            has_column_privilege('arx_conversion_writer', c.oid, 'owner', 'SELECT'),
            (SELECT count(*) FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f' AND convalidated),
@@ -430,7 +440,8 @@ async fn what_cannot_follow_a_converted_table_is_named_with_advice() {
             "depends on it",
         ),
         ("CREATE RULE x AS ON DELETE TO public.bare DO INSTEAD NOTHING", "RULE x ON public.bare", "would not apply"),
-        ("CREATE PUBLICATION x FOR TABLE public.bare", "PUBLICATION x", "publish_via_partition_root"),
+        ("CREATE PUBLICATION x FOR TABLE public.bare", "PUBLICATION x", "subscribers would lose"),
+        ("CREATE PUBLICATION x FOR ALL TABLES", "PUBLICATION x", "subscribers would lose"),
         ("ALTER TABLE public.bare ADD CONSTRAINT x CHECK (id > 0) NOT VALID", "", "VALIDATE CONSTRAINT x"),
     ] {
         database.query(create).unwrap();
@@ -487,8 +498,9 @@ async fn a_copy_notices_truncate_and_detach_and_what_other_roles_write() {
     let copier = database.connect().await.unwrap();
     let copying =
         tokio::spawn(async move { copier.batch_execute("CALL arx.unpartition_table('public.parts', 100)").await });
-    let copied = "SELECT count(*) > 0 FROM pg_class WHERE relname = 'parts_plain_changes'";
-    while database.query(copied).unwrap() != "t" {
+    // The table is not there at first.
+    let copied = "SELECT count(DISTINCT part) > 1 FROM public.parts_plain_changes";
+    while !database.query(copied).is_ok_and(|copied| copied == "t") {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     database
@@ -501,4 +513,44 @@ async fn a_copy_notices_truncate_and_detach_and_what_other_roles_write() {
     let state = "SELECT relkind, (SELECT count(*) FROM public.parts), (SELECT sum(id) FROM public.parts WHERE id < 0)
                    FROM pg_class WHERE oid = 'public.parts'::regclass";
     assert_eq!(database.query(state).unwrap(), "r|10002|-3");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_copy_is_resumed_without_rows_that_are_gone() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("partition_killed").unwrap();
+    database
+        .query(
+            "CREATE TABLE public.kept (id bigint, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+             CREATE TABLE public.kept_1 PARTITION OF public.kept FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
+             CREATE TABLE public.kept_2 PARTITION OF public.kept FOR VALUES FROM ('2024-02-01') TO ('2024-03-01');
+             INSERT INTO public.kept SELECT i, '2024-01-10'::date + i % 2 * 31 FROM generate_series(1, 20000) AS i",
+        )
+        .unwrap();
+    let copy = "CALL arx.unpartition_table('public.kept', 20)";
+    let copier = database.connect().await.unwrap();
+    copier.batch_execute("SET default_transaction_isolation = 'repeatable read'").await.unwrap();
+    let error = copier.batch_execute(copy).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::INVALID_TRANSACTION_STATE), "{error:?}");
+    copier.batch_execute("RESET default_transaction_isolation").await.unwrap();
+    let process: i32 = copier.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let copying = tokio::spawn(async move { copier.batch_execute(copy).await });
+    let is_in_the_middle = "SELECT count(*) > 40 FROM public.kept_plain";
+    while !database.query(is_in_the_middle).is_ok_and(|is_so| is_so == "t") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    database.query(&format!("SELECT pg_terminate_backend({process}, 10000)")).unwrap();
+    copying.await.unwrap().unwrap_err();
+    let part = database.query("SELECT part::regclass FROM public.kept_plain_changes WHERE NOT is_whole").unwrap();
+    assert!(part.contains("kept_"), "{part}");
+    let at = if part.ends_with('1') { "2024-01-11" } else { "2024-02-11" };
+    database.query(&format!("TRUNCATE {part}; INSERT INTO public.kept VALUES (-1, '{at}')")).unwrap();
+    database.query("ALTER TABLE public.kept ADD COLUMN later integer").unwrap();
+    let error = database.query(copy).unwrap_err().to_string();
+    assert!(error.contains("other columns"), "{error}");
+    database.query("ALTER TABLE public.kept DROP COLUMN later").unwrap();
+    database.query(copy).unwrap();
+    let state = "SELECT relkind, (SELECT count(*) FROM public.kept), (SELECT min(id) FROM public.kept)
+                   FROM pg_class WHERE oid = 'public.kept'::regclass";
+    assert_eq!(database.query(state).unwrap(), "r|10001|-1");
 }

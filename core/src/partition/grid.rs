@@ -69,7 +69,7 @@ impl Cell {
         self.to
     }
 
-    /// Returns true if no key of the column lies behind it.
+    /// Returns true if this is the last cell of the column's type.
     #[must_use]
     pub const fn is_last(self) -> bool {
         self.to == Key::MAX

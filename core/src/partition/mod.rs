@@ -155,7 +155,7 @@ impl Bounds {
         Self::range(Some(cell.from()), Some(cell.to()))
     }
 
-    /// Returns the bounds of a range. The ends of all keys are no limits.
+    /// Returns the bounds of a range. `Key::MIN` and `Key::MAX` mean unbounded.
     #[must_use]
     pub const fn range(from: Option<Key>, to: Option<Key>) -> Self {
         let from = match from {

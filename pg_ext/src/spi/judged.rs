@@ -227,34 +227,27 @@ fn add(
     Ok(add(&transfer))
 }
 
-// Each wallet is looked up by an index: with OFFSET 0, a subquery is not joined in another way, as
-// by a hash of all labels.
-
 const LABELS: &CStr = c"
-SELECT w.number, o.category, o.kind
+SELECT DISTINCT ON (w.number) w.number, l.category, c.kind
   FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (network, address, number)
- CROSS JOIN LATERAL (
-    SELECT l.category, c.kind
-      FROM arx.address_labels AS l
-      LEFT JOIN LATERAL (SELECT k.kind FROM arx.label_categories AS k WHERE k.category = l.category OFFSET 0) AS c ON true
-     WHERE l.network = w.network AND l.address = w.address AND l.valid_from <= now() AND l.valid_to > now()
-     ORDER BY arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id
-     LIMIT 1) AS o";
+  JOIN arx.address_labels AS l ON l.network = w.network AND l.address = w.address
+  LEFT JOIN arx.label_categories AS c ON c.category = l.category
+ WHERE l.valid_from <= now() AND l.valid_to > now()
+ ORDER BY w.number, arx.label_rank(l.category, c.kind, l.severity::text, l.confidence), l.source, l.label_id";
 
 const WATCHED: &CStr = c"
 SELECT w.number
   FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (network, address, number)
- WHERE EXISTS (SELECT FROM arx.watchlists AS m WHERE m.network = w.network AND m.address = w.address OFFSET 0)";
+ WHERE EXISTS (SELECT FROM arx.watchlists AS m WHERE m.network = w.network AND m.address = w.address)";
 
 const SCORES: &CStr = c"
-SELECT w.number, CASE WHEN p.risk_state <> 'unknown' THEN p.risk_score END::float8,
-       (p.risk_score - (SELECT h.score FROM arx.risk_score_history AS h
+SELECT w.number, CASE WHEN f.risk_state <> 'unknown' THEN f.risk_score END::float8,
+       (f.risk_score - (SELECT h.score FROM arx.risk_score_history AS h
                          WHERE h.address = w.address AND h.network = w.network AND h.scored_at > now() - interval '168 hours'
                            AND h.state <> 'unknown'
                          ORDER BY h.scored_at, h.entry_id LIMIT 1))::float8
   FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (network, address, number)
- CROSS JOIN LATERAL (SELECT f.risk_score, f.risk_state FROM arx.wallet_profiles AS f
-                      WHERE f.network_type = w.network AND f.wallet_address = w.address OFFSET 0) AS p";
+  JOIN arx.wallet_profiles AS f ON f.network_type = w.network AND f.wallet_address = w.address";
 
 /// Sets the labels of the wallets of a set.
 pub(crate) fn read_labels(set: &mut TransferSet) -> Result<Result<(), Unfit>, SqlError> {

@@ -116,6 +116,9 @@ fn pin_for(access: Access) -> Pinned {
             (c"row_security", c"off", !pg_sys::row_security),
             (c"jit", c"off", !pg_sys::jit_enabled),
             (c"enable_seqscan", if index { c"off" } else { c"on" }, pg_sys::enable_seqscan != index),
+            // Switched off by functions whose steps have no known sizes: without it, few wallets
+            // would be joined by a hash of a whole table.
+            (c"enable_nestloop", c"on", pg_sys::enable_nestloop),
             (c"max_parallel_workers_per_gather", c"0", index || pg_sys::max_parallel_workers_per_gather == 0),
         ]
     };

@@ -123,6 +123,7 @@ pub(crate) fn create_partitions(state: &PartitionState, steps: &[&PlanStep]) -> 
                 let name = relation_name(default)?;
                 for planned in planned.iter_mut().filter(|planned| planned.step.has_rows) {
                     if any(&name, &planned.condition, &[])? {
+                        require_unpublished(parent, default)?;
                         planned.copy(state, &name)?;
                     }
                 }
@@ -137,6 +138,25 @@ pub(crate) fn create_partitions(state: &PartitionState, steps: &[&PlanStep]) -> 
             planned.into_iter().try_for_each(|planned| planned.complete(state))
         })
     })
+}
+
+const PUBLICATION: &str = "
+SELECT p.pubname::text FROM pg_catalog.pg_publication AS p
+ WHERE p.pubdelete
+   AND EXISTS (SELECT FROM pg_catalog.pg_get_publication_tables(p.pubname) AS t WHERE t.relid IN ($1, $2)) LIMIT 1";
+
+/// Rejects a table whose changes are published: a publication sends that rows are deleted from the
+/// default partition, and not that a table with the same rows is attached.
+fn require_unpublished(parent: &Parent, default: pg_sys::Oid) -> Result<(), SqlError> {
+    let Some(publication): Option<String> = value(PUBLICATION, &[parent.oid.into(), default.into()])? else {
+        return Ok(());
+    };
+    Err(SqlError::state(format!(
+        "rows wait in the default partition of {}, and publication {} sends their move as deletions",
+        parent.name,
+        spi::quote_identifier(&publication)
+    ))
+    .hint("Take the table out of the publication, run the maintenance, and add it again."))
 }
 
 impl Planned<'_> {
@@ -222,6 +242,7 @@ impl Planned<'_> {
     /// Moves the rows of the range that are in the default partition.
     fn move_rest(&self, parent: &Parent, table: pg_sys::Oid) -> Result<(), SqlError> {
         let Some(default) = parent.default else { return Ok(()) };
+        require_unpublished(parent, default)?;
         let (source, target) = (relation_name(default)?, relation_name(table)?);
         move_rows(parent.oid, (default, &source), (table, &target), &self.condition, &[])?;
         require_moved(&source, &self.condition, &[])
