@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arx_stack::Stack;
+use arx_stack::process::wait_until;
 use arx_tests::fixtures::{TESTNET, import, insert, sample};
 use tokio_postgres::error::SqlState;
 
 /// Longer than maintenance waits for a lock, and shorter than the reader of the test reads.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// Longest wait for a copy to begin.
+const BEGIN_LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn maintenance_gives_up_behind_a_long_reader_and_names_it() {
@@ -497,12 +501,10 @@ async fn a_copy_notices_truncate_and_detach_and_what_other_roles_write() {
         .unwrap();
     let copier = database.connect().await.unwrap();
     let copying =
-        tokio::spawn(async move { copier.batch_execute("CALL arx.unpartition_table('public.parts', 100)").await });
+        tokio::spawn(async move { copier.batch_execute("CALL arx.unpartition_table('public.parts', 10)").await });
     // The table is not there at first.
     let copied = "SELECT count(DISTINCT part) > 1 FROM public.parts_plain_changes";
-    while !database.query(copied).is_ok_and(|copied| copied == "t") {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    assert!(wait_until(BEGIN_LIMIT, || Ok(database.query(copied).is_ok_and(|copied| copied == "t"))).unwrap());
     database
         .query(
             "TRUNCATE public.parts_1; ALTER TABLE public.parts DETACH PARTITION public.parts_2;
@@ -527,18 +529,18 @@ async fn a_killed_copy_is_resumed_without_rows_that_are_gone() {
              INSERT INTO public.kept SELECT i, '2024-01-10'::date + i % 2 * 31 FROM generate_series(1, 20000) AS i",
         )
         .unwrap();
-    let copy = "CALL arx.unpartition_table('public.kept', 20)";
+    // The first call takes long enough to be killed.
+    let (copy, slow_copy) =
+        ("CALL arx.unpartition_table('public.kept')", "CALL arx.unpartition_table('public.kept', 5)");
     let copier = database.connect().await.unwrap();
     copier.batch_execute("SET default_transaction_isolation = 'repeatable read'").await.unwrap();
     let error = copier.batch_execute(copy).await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::INVALID_TRANSACTION_STATE), "{error:?}");
     copier.batch_execute("RESET default_transaction_isolation").await.unwrap();
     let process: i32 = copier.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    let copying = tokio::spawn(async move { copier.batch_execute(copy).await });
+    let copying = tokio::spawn(async move { copier.batch_execute(slow_copy).await });
     let is_in_the_middle = "SELECT count(*) > 40 FROM public.kept_plain";
-    while !database.query(is_in_the_middle).is_ok_and(|is_so| is_so == "t") {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    assert!(wait_until(BEGIN_LIMIT, || Ok(database.query(is_in_the_middle).is_ok_and(|is_so| is_so == "t"))).unwrap());
     database.query(&format!("SELECT pg_terminate_backend({process}, 10000)")).unwrap();
     copying.await.unwrap().unwrap_err();
     let part = database.query("SELECT part::regclass FROM public.kept_plain_changes WHERE NOT is_whole").unwrap();
